@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+# Every target sets up all it needs in .venv. Needs python3 >= 3.10 with venv, cc, c++, make, and PyPI.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+BOOTSTRAP = $(PYTHON) scripts/bootstrap.py --venv $(VENV)
+JOBS ?= $(shell nproc)
+ARGS ?=
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help demo test bench lint format sanitize fuzz soak docs wheel clean distclean
+
+help:
+	@echo "make demo       builds, then shows CUDA programs running against the CPU device"
+	@echo "make test       builds, then runs all tests (ARGS=... goes to pytest)"
+	@echo "make bench      builds, then runs the benchmarks"
+	@echo "make lint       ruff, mypy --strict, clang-format (make format repairs)"
+	@echo "make sanitize   C tests under AddressSanitizer and UndefinedBehaviorSanitizer"
+	@echo "make fuzz       decoders against random input, under the sanitizers (SECONDS=60 each)"
+	@echo "make soak       the kill tests, thousands of times"
+	@echo "make docs       docs/reference/api-support.md"
+	@echo "make wheel      dist/orion_vgpu-*.whl"
+	@echo "make clean      removes what was built; make distclean removes .venv as well"
+
+demo:
+	@$(BOOTSTRAP) demo
+	@$(BIN)/python scripts/demo.py $(ARGS)
+
+test:
+	@$(BOOTSTRAP) test
+	$(BIN)/pytest $(ARGS)
+
+bench:
+	@$(BOOTSTRAP) test
+	$(BIN)/pytest benchmarks --benchmark-enable --benchmark-only $(ARGS)
+
+lint:
+	@$(BOOTSTRAP) --no-build lint
+	@$(BIN)/python scripts/lint.py
+
+format:
+	@$(BOOTSTRAP) --no-build lint
+	@$(BIN)/python scripts/lint.py --fix
+
+SANITIZE = build/sanitize
+SECONDS ?= 60
+KILLS ?= 10000
+
+$(SANITIZE)/build.ninja:
+	@$(BOOTSTRAP) --no-build test
+	$(BIN)/meson setup $(SANITIZE) -Db_sanitize=address,undefined -Db_lundef=false -Doptimization=1
+
+sanitize: $(SANITIZE)/build.ninja
+	$(BIN)/meson test -C $(SANITIZE) --print-errorlogs --no-suite fuzz $(ARGS)
+
+fuzz: $(SANITIZE)/build.ninja
+	ORION_FUZZ_SECONDS=$(SECONDS) $(BIN)/meson test -C $(SANITIZE) --print-errorlogs --suite fuzz --timeout-multiplier 0 $(ARGS)
+
+soak:
+	@$(BOOTSTRAP) test
+	ORION_SOAK=1 ORION_KILLS=$(KILLS) $(BIN)/pytest tests/e2e/test_kills.py --timeout 0 $(ARGS)
+
+docs:
+	@$(BOOTSTRAP) --no-build
+	@mkdir -p docs/reference build/docs
+	PYTHONPATH=csrc $(BIN)/python -m codegen --spec csrc/spec --output build/docs
+	@cp build/docs/api-support.md docs/reference/api-support.md
+	@echo docs/reference/api-support.md
+
+wheel:
+	@$(BOOTSTRAP) --no-build
+	$(BIN)/pip wheel --no-build-isolation --no-deps -Cbuild-dir=build/venv -w dist .
+
+clean:
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .benchmarks .hypothesis docs/reference/api-support.md
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+	rm -f $(VENV)/.orion/orion
+
+distclean: clean
+	rm -rf $(VENV)

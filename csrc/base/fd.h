@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Descriptors over unix sockets, and whole-message reads and writes with a deadline. */
+#ifndef ORION_BASE_FD_H
+#define ORION_BASE_FD_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/status.h"
+
+#define ORION_FDS_MAX 4 /* more than any message of ours carries */
+
+/* Sends all `bytes`, the descriptors with the first of them. ORION_PEER_GONE when the other end is closed. */
+orion_status_t orion_fd_send(int socket, const void *data, size_t bytes, const int *fds, int fd_count);
+
+/* Receives exactly `bytes` before `deadline_ns` (monotonic; < 0 = no limit), and up to fd_room descriptors; those
+ * that do not fit are closed. Unused places of `fds` are -1. On failure no descriptor is left open. */
+orion_status_t orion_fd_receive(int socket, void *data, size_t bytes, int *fds, int fd_room, int64_t deadline_ns);
+
+/* Has the other end hung up? ORION_OK, ORION_AGAIN when there is something to read, ORION_PEER_GONE. */
+orion_status_t orion_fd_witness(int socket);
+
+/* close() that is fine with -1 and leaves errno alone. */
+void orion_fd_close(int fd);
+
+#endif

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Raw system calls, see sys.h. */
+#define _GNU_SOURCE
+#include "base/sys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/parse.h"
+
+#ifndef SYS_memfd_create
+#define SYS_memfd_create 319
+#endif
+#ifndef SYS_getrandom
+#define SYS_getrandom 318
+#endif
+#ifndef SYS_pidfd_open
+#define SYS_pidfd_open 434 /* the same number on every architecture */
+#endif
+#ifndef F_ADD_SEALS
+#define F_ADD_SEALS 1033
+#define F_GET_SEALS 1034
+#endif
+
+int orion_memfd_create(const char *name, unsigned flags)
+{
+    return (int)syscall(SYS_memfd_create, name, flags);
+}
+
+/* by number, since fcntl() itself was renamed (fcntl64) in 2.28 */
+int orion_memfd_seal(int fd, int seals)
+{
+    return (int)syscall(SYS_fcntl, fd, F_ADD_SEALS, seals);
+}
+int orion_memfd_seals(int fd)
+{
+    return (int)syscall(SYS_fcntl, fd, F_GET_SEALS, 0);
+}
+
+int orion_pidfd_open(pid_t pid)
+{
+    return (int)syscall(SYS_pidfd_open, pid, 0);
+}
+
+pid_t orion_gettid(void)
+{
+    return (pid_t)syscall(SYS_gettid);
+}
+
+int64_t orion_fd_size(int fd)
+{
+    off_t here = lseek(fd, 0, SEEK_CUR);
+    off_t end = lseek(fd, 0, SEEK_END);
+    if (here >= 0)
+        (void)lseek(fd, here, SEEK_SET);
+    return (int64_t)end;
+}
+
+int orion_random_bytes(void *to, size_t bytes)
+{
+    uint8_t *at = to;
+    while (bytes > 0) {
+        long n = syscall(SYS_getrandom, at, bytes, 0);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno == ENOSYS) { /* before Linux 3.17 */
+            int fd = open("/dev/urandom", O_RDONLY | O_CLOEXEC);
+            if (fd < 0)
+                return -1;
+            n = read(fd, at, bytes);
+            (void)close(fd);
+        }
+        if (n <= 0)
+            return -1;
+        at += n;
+        bytes -= (size_t)n;
+    }
+    return 0;
+}
+
+int orion_cpu_current(void)
+{
+    return sched_getcpu();
+}
+
+/* cgroup v2: "<quota> <period>" or "max <period>". The quota of a parent group is not looked at: being wrong costs
+ * some spinning, never correctness. */
+int orion_cpu_throttled(void)
+{
+    char text[64];
+    int fd = open("/sys/fs/cgroup/cpu.max", O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    ssize_t n = read(fd, text, sizeof(text) - 1);
+    (void)close(fd);
+    if (n <= 0)
+        return 0;
+    text[n] = '\0';
+    uint64_t quota, period;
+    const char *rest = orion_parse_u64_prefix(text, &quota);
+    if (rest == NULL || *rest != ' ' || orion_parse_u64_prefix(rest + 1, &period) == NULL)
+        return 0;
+    return quota < period;
+}
+
+int orion_cpu_usable(void)
+{
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof(set), &set) != 0)
+        return 2; /* more than 1024 processors */
+    return CPU_COUNT(&set);
+}
+
+int orion_cpu_leave(int cpu)
+{
+    cpu_set_t all, others;
+    if (cpu < 0 || cpu >= CPU_SETSIZE || sched_getaffinity(0, sizeof(all), &all) != 0)
+        return 0;
+    others = all;
+    CPU_CLR(cpu, &others);
+    if (CPU_COUNT(&others) == 0 || sched_setaffinity(0, sizeof(others), &others) != 0)
+        return 0;
+    (void)sched_setaffinity(0, sizeof(all), &all); /* it may come back whenever the scheduler likes */
+    return 1;
+}

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Waiting for the other side to change a word: look, spin for about the cost of a wake, then sleep in a futex.
+ * The spin adapts: it grows while waits end soon, halves while they do not, and is zero when both sides last ran on
+ * the same processor or there is only one. */
+#ifndef ORION_CHANNEL_WAIT_H
+#define ORION_CHANNEL_WAIT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/atomic.h"
+#include "base/futex.h"
+#include "base/status.h"
+
+#define ORION_SPIN_CAP_NS 50000
+#define ORION_SLEEP_MAX_NS 50000000LL /* a dead peer is noticed within two of these: 100 ms */
+
+/* How one side of a session waits; the same for all its threads. */
+typedef struct orion_wait_policy {
+    bool membarrier; /* both sides agreed: the sleeper pays, the sender has no fence */
+    bool spin;       /* this process's CPU quota is no less than one processor */
+    bool single;     /* it may run on one processor only: spin only if the other side is known to be elsewhere */
+} orion_wait_policy_t;
+
+void orion_wait_policy_init(orion_wait_policy_t *policy, bool membarrier);
+
+/* What a waiting thread keeps from one wait to the next; private, one per waiter. */
+typedef struct orion_wait {
+    uint32_t budget_ns;
+    uint32_t together;     /* waits in a row with both sides on one processor */
+    int64_t move_at_ns;    /* not before */
+    int64_t move_pause_ns; /* doubles with each move: where moving does not last, it ends */
+} orion_wait_t;
+
+/* Where a wait is made known. */
+typedef struct orion_wait_place {
+    const uint32_t *word; /* changes when what we wait for happens */
+    uint32_t *sleeping;   /* ours: += 1 before sleeping */
+    uint32_t *mirror;     /* NULL, or where the value of *sleeping is shown to the other side: a worker never reads
+                             * back what it wrote into shared memory */
+    uint32_t leave;       /* added to *sleeping afterwards: 1 = a count of sleeps, (uint32_t)-1 = number of sleepers */
+    bool movable;         /* this thread is ours (a worker's): it may be moved off a shared processor */
+    uint32_t *cpu;        /* shared, ours: where we run, + 1 */
+    const uint32_t *peer_cpu; /* shared, theirs */
+} orion_wait_place_t;
+
+/* Until *word != old, at most limit_ns and at most one sleep of ORION_SLEEP_MAX_NS.
+ * ORION_OK: it changed. ORION_TIMEOUT: time is up. ORION_AGAIN: woken without a change. In the last two cases the
+ * caller looks whether the other side still lives. */
+orion_status_t orion_wait_changed(orion_wait_t *wait, const orion_wait_policy_t *policy,
+                                  const orion_wait_place_t *place, uint32_t old, int64_t limit_ns);
+
+/* After the release store that a sleeper may be waiting for, before the load of its flag. With membarrier only the
+ * compiler has to be held: the sleeper's barrier orders this processor. */
+static inline void orion_wake_order(bool membarrier)
+{
+    if (membarrier) {
+        orion_compiler_barrier();
+    } else {
+        orion_fence_full(); /* pairs with the fence in orion_wait_changed */
+    }
+}
+
+#endif

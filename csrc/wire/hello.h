@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The three fixed-size messages on a session's socket: the client's hello, the server's welcome, later notices.
+ * Little endian, natural alignment, no padding; the Python side reads them with the `struct` formats given here. */
+#ifndef ORION_WIRE_HELLO_H
+#define ORION_WIRE_HELLO_H
+
+#include <assert.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/status.h"
+
+#define ORION_WIRE_VERSION 1u /* N: ours. N-1 is served as well once there is one */
+#define ORION_WIRE_VERSION_MIN 1u
+#define ORION_HELLO_MAGIC 0x316f6c6c6548724fULL   /* "OrHello1" */
+#define ORION_WELCOME_MAGIC 0x316f636c6557724fULL /* "OrWelco1" */
+#define ORION_NOTICE_MAGIC 0x316369746f4e724fULL  /* "OrNotic1" */
+
+#define ORION_CANDIDATES 8 /* address ranges a client may propose */
+
+/* flags of hello (what the client can do) and welcome (what both agreed on) */
+#define ORION_FLAG_MEMBARRIER 0x1u /* sleepers use membarrier, senders need no fence */
+#define ORION_FLAG_NO_RANGE 0x2u   /* hello: propose no common address range */
+
+typedef enum orion_transport {
+    ORION_TRANSPORT_ANY = 0,
+    ORION_TRANSPORT_MEMFD = 1,  /* segments as descriptors over the unix socket */
+    ORION_TRANSPORT_DEVSHM = 2, /* segments as files of /dev/shm, named in the welcome, proven by the nonce */
+    ORION_TRANSPORT_LOCAL = 3   /* the worker is a thread of this process */
+} orion_transport_t;
+
+/* Python: "<QIIIIIIQII8QQ64s128s" */
+typedef struct orion_hello {
+    uint64_t magic;
+    uint32_t version;
+    uint32_t bytes; /* sizeof(orion_hello_t) of the sender */
+    uint32_t flags;
+    uint32_t pid; /* a claim; the server uses SO_PEERCRED */
+    uint32_t uid; /* a claim; decides the owner of /dev/shm files */
+    uint32_t transport;
+    uint64_t wish_gmem_mib; /* 0 = no wish */
+    uint32_t wish_vgpu;     /* 0 = any, else the number of the vGPU + 1 */
+    uint32_t wish_ratio;    /* percent, 0 = no wish */
+    uint64_t
+        candidates[ORION_CANDIDATES]; /* bases the client has reserved, filled in by orion_link_open; 0 ends the list */
+    uint64_t range_bytes;             /* of each: first half arena, second half device heap */
+    char token[64];
+    char command[128];
+} orion_hello_t;
+
+/* Python: "<QIIIiQIIQQQQIIQ64s64s64s256s", with two descriptors (command, reply) in SCM_RIGHTS in memfd mode.
+ * A server refuses with status != 0: then only version, status, cuda_result and message count, and no descriptors. */
+typedef struct orion_welcome {
+    uint64_t magic;
+    uint32_t version;
+    uint32_t bytes;
+    uint32_t status;     /* orion_status_t */
+    int32_t cuda_result; /* what cuInit answers when status is not ORION_OK */
+    uint64_t session_id;
+    uint32_t epoch;
+    uint32_t flags;
+    uint64_t range_base; /* 0: no common range, no arena */
+    uint64_t arena_bytes;
+    uint64_t heap_bytes;
+    uint64_t memory_limit;
+    uint32_t worker_pid;
+    uint32_t slots;
+    uint64_t nonce;        /* the reply segment starts with it; a /dev/shm client writes it into the command segment */
+    char command_name[64]; /* /dev/shm mode: file names without a slash */
+    char reply_name[64];
+    char device[64];
+    char message[256];
+} orion_welcome_t;
+
+typedef enum orion_notice_kind {
+    ORION_NOTICE_EXTENT = 1,  /* one descriptor: map `size` bytes of it at range_base + offset */
+    ORION_NOTICE_EPITAPH = 2, /* the session is over; why */
+    ORION_NOTICE_WAIT = 3     /* before the welcome, at once and then each second: the worker is starting. A server that
+                         * says nothing for ORION_HELLO_SILENCE_NS is given up */
+} orion_notice_kind_t;
+
+#define ORION_HELLO_SILENCE_NS 4000000000LL
+#define ORION_HELLO_LIMIT_NS 120000000000LL /* with notices to wait */
+
+/* Python: "<QIIQQiI256s" */
+typedef struct orion_notice {
+    uint64_t magic;
+    uint32_t bytes;
+    uint32_t kind;
+    uint64_t offset;
+    uint64_t size;
+    int32_t cuda_result;
+    uint32_t reserved;
+    char message[256];
+} orion_notice_t;
+
+static_assert(sizeof(orion_hello_t) == 312, "wire layout");
+static_assert(offsetof(orion_hello_t, candidates) == 48, "wire layout");
+static_assert(offsetof(orion_hello_t, token) == 120, "wire layout");
+static_assert(sizeof(orion_welcome_t) == 536, "wire layout");
+static_assert(offsetof(orion_welcome_t, range_base) == 40, "wire layout");
+static_assert(offsetof(orion_welcome_t, command_name) == 88, "wire layout");
+static_assert(sizeof(orion_notice_t) == 296, "wire layout");
+static_assert(offsetof(orion_notice_t, message) == 40, "wire layout");
+
+/* Fill in magic, version, size and what this process can tell about itself (pid, uid, command name). */
+void orion_hello_init(orion_hello_t *hello);
+void orion_welcome_init(orion_welcome_t *welcome);
+void orion_notice_init(orion_notice_t *notice, orion_notice_kind_t kind);
+
+/* Decode `bytes` bytes from a socket. The result is written only on success, its strings are NUL-terminated.
+ * why: one sentence, also only on failure. ORION_VERSION names both versions, anything else is ORION_PROTOCOL. */
+orion_status_t orion_hello_decode(const void *data, size_t bytes, orion_hello_t *hello_p, char *why, size_t why_bytes);
+orion_status_t orion_welcome_decode(const void *data, size_t bytes, orion_welcome_t *welcome_p, char *why,
+                                    size_t why_bytes);
+orion_status_t orion_notice_decode(const void *data, size_t bytes, orion_notice_t *notice_p, char *why,
+                                   size_t why_bytes);
+
+/* Copies a text into a fixed field, cut at its end, always terminated, the rest zero. */
+void orion_field_set(char *field, size_t field_bytes, const char *text);
+
+#endif

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the installed libcuda.so.1 shows to the world: CUDA's names and our marker, for any glibc since 2.17."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from codegen.__main__ import read_spec
+from elftools.elf.dynamic import DynamicSection
+from elftools.elf.elffile import ELFFile
+from elftools.elf.gnuversions import GNUVerNeedSection
+
+SPEC = Path(__file__).resolve().parents[2] / "csrc" / "spec"
+LIBC = {
+    "libc.so.6",
+    "libpthread.so.0",
+    "libdl.so.2",
+    "librt.so.1",
+    "libm.so.6",
+    "ld-linux-x86-64.so.2",
+    "ld-linux-aarch64.so.1",
+}
+NEWEST_GLIBC = (2, 17)
+
+
+@pytest.fixture(scope="module")
+def elf(libcuda: Path) -> Iterator[ELFFile]:
+    with libcuda.open("rb") as file:
+        yield ELFFile(file)
+
+
+def tags(elf: ELFFile, name: str) -> list[str]:
+    section = elf.get_section_by_name(".dynamic")
+    assert isinstance(section, DynamicSection)
+    field = {
+        "DT_NEEDED": "needed",
+        "DT_SONAME": "soname",
+        "DT_RPATH": "rpath",
+        "DT_RUNPATH": "runpath",
+    }[name]
+    return [getattr(tag, field) for tag in section.iter_tags(name)]
+
+
+def exported(elf: ELFFile) -> set[str]:
+    symbols = elf.get_section_by_name(".dynsym").iter_symbols()
+    return {
+        s.name
+        for s in symbols
+        if s["st_shndx"] != "SHN_UNDEF" and s["st_info"]["bind"] != "STB_LOCAL" and s.name
+    }
+
+
+def test_every_cuda_name_is_exported_and_nothing_else(elf: ELFFile) -> None:
+    spec = read_spec(SPEC)
+    wanted = {
+        name for s in spec.signatures.values() for name in (s.name, s.per_thread_name) if name
+    }
+    assert exported(elf) == wanted | {"orion_shim_marker"}
+
+
+def test_soname(elf: ELFFile) -> None:
+    assert tags(elf, "DT_SONAME") == ["libcuda.so.1"]
+
+
+def test_needs_only_libc(elf: ELFFile) -> None:
+    assert set(tags(elf, "DT_NEEDED")) <= LIBC
+    assert not tags(elf, "DT_RPATH")
+    assert not tags(elf, "DT_RUNPATH")
+
+
+def test_needs_no_glibc_newer_than_2_17(elf: ELFFile) -> None:
+    section = elf.get_section_by_name(".gnu.version_r")
+    assert isinstance(section, GNUVerNeedSection)
+    newer = []
+    for library, versions in section.iter_versions():
+        for version in versions:
+            name = version.name
+            parts = name.removeprefix("GLIBC_").split(".")
+            if not name.startswith("GLIBC_") or tuple(int(p) for p in parts) > NEWEST_GLIBC:
+                newer.append(f"{name} of {library.name}")
+    assert not newer, newer
+
+
+def test_it_is_alone_in_its_folder(libcuda: Path) -> None:
+    assert [p.name for p in libcuda.parent.iterdir()] == ["libcuda.so.1"]
+
+
+def test_stack_is_not_executable(elf: ELFFile) -> None:
+    stack = [s for s in elf.iter_segments() if s["p_type"] == "PT_GNU_STACK"]
+    assert stack
+    assert not stack[0]["p_flags"] & 1

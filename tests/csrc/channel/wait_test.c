@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Waiting: ends when the word changes, never sleeps past its limit, loses no wake, and stops spinning where spinning
+ * does not pay. */
+#define _GNU_SOURCE
+#include "channel/wait.h"
+
+#include <pthread.h>
+
+#include "../check.h"
+#include "base/clock.h"
+
+typedef struct desk {
+    _Alignas(128) uint32_t word;
+    _Alignas(128) uint32_t sleeping;
+    _Alignas(128) uint32_t cpu;
+    _Alignas(128) uint32_t peer_cpu;
+    orion_wait_policy_t policy;
+    orion_wait_t wait;
+    orion_wait_place_t place;
+} desk_t;
+
+static void desk_make(desk_t *d, bool membarrier)
+{
+    memset(d, 0, sizeof(*d));
+    MUST(!membarrier || orion_membarrier_register());
+    orion_wait_policy_init(&d->policy, membarrier);
+    d->place = (orion_wait_place_t){
+        .word = &d->word, .sleeping = &d->sleeping, .leave = (uint32_t)-1, .cpu = &d->cpu, .peer_cpu = &d->peer_cpu};
+}
+
+static void a_wait_ends_at_its_limit(void)
+{
+    static desk_t d;
+    desk_make(&d, false);
+    int64_t start = check_now_ns();
+    CHECK_EQUAL(orion_wait_changed(&d.wait, &d.policy, &d.place, 0, 5 * ORION_NS_PER_MS), ORION_TIMEOUT);
+    CHECK(check_now_ns() - start >= 5 * ORION_NS_PER_MS);
+    CHECK_EQUAL(d.sleeping, 0);
+    start = check_now_ns();
+    CHECK_EQUAL(orion_wait_changed(&d.wait, &d.policy, &d.place, 0, INT64_MAX), ORION_TIMEOUT);
+    CHECK(check_now_ns() - start >= ORION_SLEEP_MAX_NS / 2); /* one sleep, then the caller looks after its peer */
+}
+
+static void a_changed_word_needs_no_wait(void)
+{
+    static desk_t d;
+    desk_make(&d, false);
+    d.word = 3;
+    CHECK_EQUAL(orion_wait_changed(&d.wait, &d.policy, &d.place, 0, 0), ORION_OK);
+    CHECK_EQUAL(orion_wait_changed(&d.wait, &d.policy, &d.place, 0, INT64_MAX), ORION_OK);
+}
+
+static void the_spin_shrinks_while_nothing_comes_and_stays_small(void)
+{
+    static desk_t d;
+    desk_make(&d, false);
+    for (int i = 0; i < 12; i++)
+        (void)orion_wait_changed(&d.wait, &d.policy, &d.place, 0, ORION_NS_PER_MS);
+    CHECK(d.wait.budget_ns < 1000);
+}
+
+static void one_processor_is_never_spun_on(void)
+{
+    static desk_t d;
+    desk_make(&d, false);
+    d.policy.spin = false;
+    struct timespec before, after;
+    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &before);
+    for (int i = 0; i < 40; i++) {
+        d.wait.budget_ns = ORION_SPIN_CAP_NS;
+        (void)orion_wait_changed(&d.wait, &d.policy, &d.place, 0, ORION_NS_PER_MS);
+    }
+    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &after);
+    int64_t used = (after.tv_sec - before.tv_sec) * ORION_NS_PER_S + after.tv_nsec - before.tv_nsec;
+    CHECK(used < 40 * (int64_t)ORION_SPIN_CAP_NS); /* 40 full spins it would have been */
+}
+
+typedef struct pingpong {
+    desk_t there, here;
+    bool membarrier;
+    uint32_t rounds;
+} pingpong_t;
+
+static void hand_over(desk_t *to, uint32_t value, bool membarrier)
+{
+    orion_store_release(&to->word, value);
+    orion_wake_order(membarrier);
+    if (orion_load_relaxed(&to->sleeping) != 0)
+        (void)orion_futex_wake(&to->word, ORION_WAKE_ALL);
+}
+
+static bool await_value(desk_t *d, uint32_t value)
+{
+    for (int tries = 0; tries < 400; tries++) {
+        uint32_t seen = orion_load_acquire(&d->word);
+        if (seen == value)
+            return true;
+        (void)orion_wait_changed(&d->wait, &d->policy, &d->place, seen, ORION_SLEEP_MAX_NS);
+    }
+    return false;
+}
+
+static void *answer(void *arg)
+{
+    pingpong_t *p = arg;
+    for (uint32_t i = 1; i <= p->rounds; i++) {
+        MUST(await_value(&p->there, i));
+        hand_over(&p->here, i, p->membarrier);
+    }
+    return NULL;
+}
+
+/* A lost wake costs a whole sleep: with this many rounds the total would show it. */
+static void no_wake_is_lost_with(bool membarrier, bool spin)
+{
+    static pingpong_t p;
+    pthread_t thread;
+    desk_make(&p.there, membarrier);
+    desk_make(&p.here, membarrier);
+    p.there.policy.spin = p.here.policy.spin = spin;
+    p.membarrier = membarrier;
+    p.rounds = 3000;
+    MUST(pthread_create(&thread, NULL, answer, &p) == 0);
+    int64_t start = check_now_ns();
+    for (uint32_t i = 1; i <= p.rounds; i++) {
+        hand_over(&p.there, i, membarrier);
+        MUST(await_value(&p.here, i));
+    }
+    MUST(pthread_join(thread, NULL) == 0);
+    CHECK(check_now_ns() - start < p.rounds * ORION_SLEEP_MAX_NS / 4);
+}
+
+static void no_wake_is_lost_with_fences(void)
+{
+    no_wake_is_lost_with(false, true);
+    no_wake_is_lost_with(false, false);
+}
+
+static void no_wake_is_lost_with_membarrier(void)
+{
+    if (!orion_membarrier_register())
+        return;
+    no_wake_is_lost_with(true, true);
+    no_wake_is_lost_with(true, false);
+}
+
+CHECK_MAIN(CASE(a_wait_ends_at_its_limit), CASE(a_changed_word_needs_no_wait),
+           CASE(the_spin_shrinks_while_nothing_comes_and_stays_small), CASE(one_processor_is_never_spun_on),
+           CASE(no_wake_is_lost_with_fences), CASE(no_wake_is_lost_with_membarrier))

@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A client that scribbles over everything it can write while the port reads: the port answers with a protocol error or
+ * goes on; it never crashes and never reads outside (run it under the sanitizers). ORION_HOSTILE_WORDS: how many random
+ * words, default 10^6. */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <sys/mman.h>
+
+#include "../check.h"
+#include "base/atomic.h"
+#include "shm/layout.h"
+#include "transport/port.h"
+
+typedef struct target {
+    uint8_t *command, *reply;
+    orion_port_t *port;
+    uint64_t random;
+    uint64_t records, protocols;
+} target_t;
+
+static void attach(target_t *t)
+{
+    char why[200];
+    orion_port_config_t config = {.epoch = 7, .witness_fd = -1};
+    if (t->port != NULL)
+        orion_port_close(t->port);
+    orion_store_relaxed(&((orion_command_control_t *)t->command)->head, 0);
+    MUST(orion_port_attach(&config, t->command, t->reply, &t->port, why, sizeof(why)) == ORION_OK);
+}
+
+static void target_make(target_t *t, uint64_t seed)
+{
+    memset(t, 0, sizeof(*t));
+    t->random = seed;
+    t->command = mmap(NULL, ORION_COMMAND_SEGMENT_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    t->reply = mmap(NULL, ORION_REPLY_SEGMENT_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    MUST(t->command != MAP_FAILED && t->reply != MAP_FAILED);
+    attach(t);
+}
+
+static void target_free(target_t *t)
+{
+    orion_port_close(t->port);
+    (void)munmap(t->command, ORION_COMMAND_SEGMENT_BYTES);
+    (void)munmap(t->reply, ORION_REPLY_SEGMENT_BYTES);
+}
+
+/* What a worker does with a record, whatever is in it. */
+static void use(target_t *t, const orion_record_t *record)
+{
+    uint32_t bytes = orion_record_payload_bytes(record), sum = 0;
+    const uint8_t *payload = orion_record_payload_const(record);
+    for (uint32_t i = 0; i < bytes; i++)
+        sum += payload[i]; /* every byte is there */
+    orion_port_reply(t->port, record->slot, record->sequence, (int32_t)sum, 0, payload, bytes);
+    uint32_t index = record->sequence % 24;
+    uint8_t *chunk = orion_port_stage(t->port, index);
+    MUST((chunk != NULL) == (index < ORION_STAGE_COUNT));
+    if (chunk != NULL)
+        chunk[ORION_STAGE_BYTES - 1] = 1;
+    orion_port_stage_done(t->port, index, sum);
+    (void)orion_port_event(t->port, payload, bytes);
+    t->records++;
+}
+
+static void poll_port(target_t *t)
+{
+    for (int i = 0; i < 64; i++) {
+        const orion_record_t *record;
+        orion_status_t status = orion_port_next(t->port, 0, &record);
+        if (status == ORION_AGAIN)
+            return;
+        if (status == ORION_PROTOCOL) {
+            MUST(strlen(orion_port_complaint(t->port)) > 10);
+            t->protocols++;
+            attach(t);
+            return;
+        }
+        MUST(status == ORION_OK);
+        use(t, record);
+    }
+}
+
+/* Words that get past the first checks are likelier than by chance alone. */
+static uint32_t nasty_word(target_t *t)
+{
+    uint64_t r = check_random(&t->random);
+    uint32_t word = (uint32_t)(r >> 32);
+    switch (r & 7) {
+    case 0:
+        return word;
+    case 1:
+        return word % (ORION_RING_BYTES + 64) & ~7u;
+    case 2:
+        return word % 512 & ~7u;
+    case 3:
+        return 7; /* the epoch */
+    case 4:
+        return ORION_RECORD_MAX - 16 + word % 32;
+    case 5:
+        return word & 0x00ffffffu; /* a small opcode, or a pad */
+    case 6:
+        return 0u - (word & 0xff);
+    default:
+        return word & 0xffff;
+    }
+}
+
+static void scribble(target_t *t)
+{
+    uint32_t *words = (uint32_t *)t->command;
+    uint64_t r = check_random(&t->random);
+    uint32_t at;
+    switch (r % 8) {
+    case 0:
+    case 1:
+        at = offsetof(orion_command_control_t, head) / 4;
+        break;
+    case 2:
+        at = (uint32_t)(r >> 16) % (ORION_COMMAND_CONTROL_BYTES / 4);
+        break;
+    case 3:
+        at = (uint32_t)((r >> 16) % (ORION_COMMAND_SEGMENT_BYTES / 4));
+        break;
+    case 4:
+    case 5:
+        at = ORION_COMMAND_RING_OFFSET / 4 + (uint32_t)(r >> 16) % 32;
+        break; /* where the next record is */
+    default:
+        at = ORION_COMMAND_RING_OFFSET / 4 + (uint32_t)(r >> 16) % (ORION_RING_BYTES / 4);
+        break;
+    }
+    orion_store_relaxed(&words[at], nasty_word(t));
+}
+
+static void garbage_everywhere_is_a_protocol_error_at_most(void)
+{
+    target_t t;
+    uint64_t words = check_number("ORION_HOSTILE_WORDS", 1000000);
+    target_make(&t, check_number("ORION_SEED", 20261123));
+    for (uint64_t i = 0; i < words; i++) {
+        scribble(&t);
+        if ((i & 3) == 0)
+            poll_port(&t);
+    }
+    CHECK(t.protocols > words / 1000); /* it did bite */
+    CHECK(t.records > 0);              /* and some garbage looked like a record */
+    target_free(&t);
+}
+
+/* Well-formed headers whose words change while they are read: the other half of the attack. */
+typedef struct race {
+    target_t *t;
+    uint32_t stop;
+} race_t;
+
+static void *scribble_on(void *arg)
+{
+    race_t *race = arg;
+    target_t mine = *race->t;
+    mine.random = 99;
+    while (orion_load_relaxed(&race->stop) == 0) {
+        for (int i = 0; i < 64; i++)
+            scribble(&mine);
+        uint64_t bytes = 64 + (check_random(&mine.random) & 0x1f8);
+        orion_record_t header = {(uint32_t)bytes, 3, 1, 1, 7};
+        memcpy(mine.command + ORION_COMMAND_RING_OFFSET, &header, sizeof(header));
+        orion_store_release(&((orion_command_control_t *)mine.command)->head, (uint32_t)bytes);
+    }
+    return NULL;
+}
+
+static void garbage_that_changes_while_it_is_read_is_no_worse(void)
+{
+    target_t t;
+    pthread_t thread;
+    race_t race = {&t, 0};
+    target_make(&t, 4711);
+    MUST(pthread_create(&thread, NULL, scribble_on, &race) == 0);
+    uint64_t polls = check_number("ORION_HOSTILE_WORDS", 1000000) / 10;
+    for (uint64_t i = 0; i < polls; i++)
+        poll_port(&t);
+    orion_store_relaxed(&race.stop, 1);
+    MUST(pthread_join(thread, NULL) == 0);
+    CHECK(t.protocols > 0);
+    target_free(&t);
+}
+
+static void a_client_that_reads_no_events_blocks_nobody(void)
+{
+    target_t t;
+    uint8_t event[512] = {0};
+    target_make(&t, 1);
+    int sent = 0;
+    while (orion_port_event(t.port, event, sizeof(event)) == ORION_OK)
+        sent++;
+    CHECK(sent >= 100);
+    CHECK_EQUAL(orion_port_event(t.port, event, sizeof(event)), ORION_AGAIN);
+    CHECK_EQUAL(orion_port_event(t.port, event, ORION_EVENT_MAX + 1), ORION_TOO_BIG);
+    orion_store_relaxed(&((orion_command_control_t *)t.command)->event_tail, 12345678);
+    CHECK_EQUAL(orion_port_event(t.port, event, sizeof(event)), ORION_PROTOCOL);
+    target_free(&t);
+}
+
+static void a_wake_reaches_a_port_that_is_about_to_sleep(void)
+{
+    target_t t;
+    const orion_record_t *record;
+    target_make(&t, 1);
+    orion_port_wake(t.port); /* before it waits */
+    int64_t start = check_now_ns();
+    CHECK_EQUAL(orion_port_next(t.port, -1, &record), ORION_AGAIN);
+    CHECK(check_now_ns() - start < 5000000000LL);
+    CHECK_EQUAL(orion_port_next(t.port, 2000000, &record), ORION_AGAIN); /* once per wake; then the timeout */
+    CHECK_EQUAL(orion_port_next(t.port, 0, &record), ORION_AGAIN);
+    target_free(&t);
+}
+
+static void *wake_often(void *arg)
+{
+    race_t *race = arg;
+    while (orion_load_relaxed(&race->stop) == 0) {
+        orion_port_wake(race->t->port);
+        (void)usleep(200);
+    }
+    return NULL;
+}
+
+static void wakes_from_other_threads_end_every_wait(void)
+{
+    target_t t;
+    pthread_t thread;
+    race_t race = {&t, 0};
+    const orion_record_t *record;
+    target_make(&t, 1);
+    MUST(pthread_create(&thread, NULL, wake_often, &race) == 0);
+    for (int i = 0; i < 300; i++)
+        CHECK_EQUAL(orion_port_next(t.port, -1, &record), ORION_AGAIN);
+    orion_store_relaxed(&race.stop, 1);
+    MUST(pthread_join(thread, NULL) == 0);
+    target_free(&t);
+}
+
+CHECK_MAIN(CASE(garbage_everywhere_is_a_protocol_error_at_most),
+           CASE(garbage_that_changes_while_it_is_read_is_no_worse), CASE(a_client_that_reads_no_events_blocks_nobody),
+           CASE(a_wake_reaches_a_port_that_is_about_to_sleep), CASE(wakes_from_other_threads_end_every_wait))

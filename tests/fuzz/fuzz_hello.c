@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Any bytes as hello, welcome and notice: refused with a sentence, or decoded with strings that end. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "wire/hello.h"
+
+static void need(int condition)
+{
+    if (!condition)
+        abort();
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    orion_hello_t hello;
+    orion_welcome_t welcome;
+    orion_notice_t notice;
+    char why[64];
+    memset(why, 'x', sizeof(why));
+    if (orion_hello_decode(data, size, &hello, why, sizeof(why)) == ORION_OK) {
+        need(strnlen(hello.token, sizeof(hello.token)) < sizeof(hello.token));
+        need(strnlen(hello.command, sizeof(hello.command)) < sizeof(hello.command));
+        need(hello.wish_ratio <= 100);
+    } else {
+        need(strnlen(why, sizeof(why)) < sizeof(why));
+    }
+    if (orion_welcome_decode(data, size, &welcome, why, sizeof(why)) == ORION_OK) {
+        need(strnlen(welcome.message, sizeof(welcome.message)) < sizeof(welcome.message));
+        need(strnlen(welcome.command_name, sizeof(welcome.command_name)) < sizeof(welcome.command_name));
+        need(strnlen(welcome.reply_name, sizeof(welcome.reply_name)) < sizeof(welcome.reply_name));
+        need(strnlen(welcome.device, sizeof(welcome.device)) < sizeof(welcome.device));
+    }
+    if (orion_notice_decode(data, size, &notice, why, sizeof(why)) == ORION_OK) {
+        need(strnlen(notice.message, sizeof(notice.message)) < sizeof(notice.message));
+    }
+    return 0;
+}

@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The session of this process: found and opened by cuInit, lost when the server or its worker dies, abandoned by a
+ * forked child, closed at exit.
+ */
+#include "session.h"
+
+#include "arena.h"
+#include "context.h"
+#include "device.h"
+#include "events.h"
+#include "handles.h"
+#include "orion_generated/calls.h"
+#include "ranges.h"
+#include "say.h"
+#include "wishes.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+orion_session_t orion_the_session = {.gate = 1, .epoch = 1};
+
+static orion_lock_t open_lock;
+static int said_lost;
+static uint32_t leaving; /* goodbye is being said: the peer may go any moment */
+
+static CUresult fail(CUresult result, const char *sentence)
+{
+    static char said[512]; /* under open_lock: cuInit is tried by every copy of the runtime, once is enough */
+    orion_the_session.init_result = (int32_t)result;
+    if (strncmp(said, sentence, sizeof said - 1)) {
+        size_t length = strnlen(sentence, sizeof said - 1);
+        memcpy(said, sentence, length);
+        said[length] = 0;
+        orion_say("%s", sentence);
+    }
+    return result;
+}
+
+/* CUDA_ERROR_NOT_INITIALIZED is what CUDA answers in a child whose parent had initialised it. */
+static void fork_child(void)
+{
+    orion_session_t *session = &orion_the_session;
+    if (session->state != ORION_SESSION_READY)
+        return;
+    session->state = ORION_SESSION_FORKED;
+    session->gate = 1;
+    session->producer.word = 0;
+    open_lock.word = 0;
+    orion_threads_forget_after_fork();
+    orion_link_abandon_after_fork(session->link);
+    session->link = NULL;
+}
+
+static void watch_forks(void)
+{
+    static int watching;
+    if (!watching && pthread_atfork(NULL, NULL, fork_child) == 0)
+        watching = 1;
+}
+
+static CUresult connect_locked(orion_session_t *session)
+{
+    char why[512] = "", socket[128];
+    orion_wishes_t wishes;
+    orion_hello_t hello;
+
+    if (!orion_wishes_read(&wishes, why, sizeof why))
+        return fail(CUDA_ERROR_INVALID_VALUE, why);
+    const char *address = orion_server_address(socket, sizeof socket, why, sizeof why);
+    if (!address)
+        return fail(CUDA_ERROR_NO_DEVICE, why);
+
+    orion_hello_init(&hello); /* flags and address ranges are the link's business */
+    hello.wish_gmem_mib = wishes.gmem_mib;
+    hello.wish_vgpu = wishes.vgpu;
+    hello.wish_ratio = wishes.ratio;
+    hello.transport = wishes.transport;
+    const char *token = getenv("ORION_TOKEN");
+    if (token)
+        orion_field_set(hello.token, sizeof hello.token, token);
+
+    memset(&session->welcome, 0, sizeof session->welcome);
+    orion_status_t status = orion_link_open(address, &hello, &session->welcome, &session->link, why, sizeof why);
+    if (status) {
+        int32_t refused = session->welcome.cuda_result;
+        return fail(status == ORION_REFUSED && refused > 0 ? (CUresult)refused : CUDA_ERROR_NO_DEVICE,
+                    why[0] ? why : orion_status_name(status));
+    }
+    return CUDA_SUCCESS;
+}
+
+CUresult orion_session_open(void)
+{
+    orion_session_t *session = &orion_the_session;
+    CUresult result = CUDA_SUCCESS;
+
+    uint32_t state = __atomic_load_n(&session->state, __ATOMIC_ACQUIRE);
+    if (state == ORION_SESSION_READY)
+        return CUDA_SUCCESS;
+    if (state == ORION_SESSION_FORKED)
+        return CUDA_ERROR_NOT_INITIALIZED;
+    if (state == ORION_SESSION_CLOSED)
+        return CUDA_ERROR_DEINITIALIZED;
+
+    orion_lock(&open_lock);
+    if (session->state == ORION_SESSION_READY)
+        goto out;
+    result = connect_locked(session);
+    if (result)
+        goto out;
+    session->pid = (int)getpid();
+    orion_arena_init(session);
+    /* The gate opens for this thread's describe; others still see state NONE and say NOT_INITIALIZED. */
+    __atomic_store_n(&session->gate, 0, __ATOMIC_RELEASE);
+    result = orion_device_describe(session);
+    if (result) {
+        __atomic_store_n(&session->gate, 1, __ATOMIC_RELEASE);
+        orion_link_close(session->link);
+        session->link = NULL;
+        result = fail(result, "the server does not describe its device; is it of the same version as this client?");
+        goto out;
+    }
+    session->device_count = orion_device_visible(getenv("CUDA_VISIBLE_DEVICES"), session->device.uuid) ? 1 : 0;
+    watch_forks();
+    /* release: pairs with the acquire in orion_enter(): everything above is seen by whoever sees READY */
+    __atomic_store_n(&session->state, ORION_SESSION_READY, __ATOMIC_RELEASE);
+out:
+    orion_unlock(&open_lock);
+    if (!result && session->device_count == 0)
+        result = CUDA_ERROR_NO_DEVICE;
+    return result;
+}
+
+void orion_session_set_sticky(orion_session_t *session, CUresult result)
+{
+    int32_t none = 0;
+    __atomic_compare_exchange_n(&session->sticky, &none, (int32_t)result, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+    __atomic_store_n(&session->gate, 1, __ATOMIC_RELEASE);
+}
+
+void orion_session_clear_sticky(orion_session_t *session)
+{
+    if (session->link && __atomic_load_n(&session->state, __ATOMIC_RELAXED) == ORION_SESSION_READY) {
+        __atomic_store_n(&session->sticky, 0, __ATOMIC_RELAXED);
+        __atomic_store_n(&session->gate, 0, __ATOMIC_RELEASE);
+    }
+}
+
+/* A dead worker leaves an epitaph with the result that CUDA would give (a wild pointer: ILLEGAL_ADDRESS). Without one
+ * (killed from outside, server gone) it is DEVICE_UNAVAILABLE: nothing is known about the program's own doing. */
+CUresult orion_session_lost(orion_session_t *session, orion_status_t status)
+{
+    char why[256] = "";
+    int32_t result = 0;
+
+    if (status == ORION_TOO_BIG || status == ORION_NO_MEMORY)
+        return orion_status_result(status);
+    if (orion_session_sticky(session))
+        return orion_session_sticky(session);
+    if (status == ORION_INVALID) /* a forked child got past the gate */
+        return CUDA_ERROR_NOT_INITIALIZED;
+    orion_link_probe(session->link, why, sizeof why, &result);
+    if (result <= 0)
+        result = CUDA_ERROR_DEVICE_UNAVAILABLE;
+    orion_session_set_sticky(session, (CUresult)result);
+    if (!__atomic_load_n(&leaving, __ATOMIC_RELAXED) && !__atomic_exchange_n(&said_lost, 1, __ATOMIC_RELAXED)) {
+        if (why[0])
+            orion_say("%s", why);
+        else
+            orion_say("lost the session on \"%s\": %s; every CUDA call of this process fails from now on",
+                      session->welcome.device, orion_status_name(status));
+    }
+    return orion_session_sticky(session);
+}
+
+/* Runs when the library is finalised. Destructors of other libraries may still call: they get DEINITIALIZED, which
+ * the CUDA runtime understands. Memory stays mapped, other threads may be anywhere. */
+__attribute__((destructor)) static void say_goodbye(void)
+{
+    orion_session_t *session = &orion_the_session;
+    if (session->state != ORION_SESSION_READY || session->pid != (int)getpid())
+        return;
+    orion_events_drain(session);
+    __atomic_store_n(&leaving, 1, __ATOMIC_RELAXED);
+    if (!orion_session_sticky(session) && !orion_call_orionGoodbye(session))
+        orion_events_drain(session);
+    __atomic_store_n(&session->state, ORION_SESSION_CLOSED, __ATOMIC_RELEASE);
+    __atomic_store_n(&session->gate, 1, __ATOMIC_RELEASE);
+}

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The server's configuration: one frozen dataclass that command line, environment and documentation derive from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .errors import OrionServerError
+from .paths import default_socket
+
+DEFAULT_PORT = 9960
+UNITS = {"": 1 << 20, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+@dataclass(frozen=True)
+class Config:
+    socket: Path = field(metadata={"help": "unix socket that clients on this host connect to"})
+    bind: tuple[str, int] | None = field(
+        default=None,
+        metadata={
+            "help": "ADDR:PORT for clients that share /dev/shm; environment BIND_ADDR and PORT"
+        },
+    )
+    device: str = field(
+        default="cpu", metadata={"help": "cpu (runs kernels) or null (counts them)"}
+    )
+    memory: int = field(default=0, metadata={"help": "device memory; default: half of the host's"})
+    vgpu: int = field(default=64, metadata={"help": "clients at a time; environment VGPU"})
+    threads: int = field(
+        default=0, metadata={"help": "multiprocessors of the CPU device; default: one per core"}
+    )
+    state_dir: Path = field(
+        default_factory=lambda: default_state_dir(), metadata={"help": "object cache"}
+    )
+    cache_bytes: int = field(
+        default=1 << 30, metadata={"help": "object cache of one user, at most"}
+    )
+    mode: int = field(default=0o600, metadata={"help": "permissions of the socket, octal"})
+
+
+def default_state_dir() -> Path:
+    named = os.environ.get("ORION_CACHE_DIR")
+    if named:
+        return Path(named)
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(base) / "orion"
+
+
+def host_memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def default_memory() -> int:
+    """Half of what the host, or the control group we are in, has; whole 64 MiB."""
+    most = host_memory()
+    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            text = Path(limit).read_text(encoding="ascii").strip()
+        except OSError:
+            continue
+        if text.isdigit():
+            most = min(most, int(text))
+    return max(most // 2 >> 26 << 26, 64 << 20)
+
+
+def parse_size(text: str, name: str) -> int:
+    """ "4G", "512M", "2048" (MiB) as bytes."""
+    number, unit = text.strip().upper().removesuffix("IB").removesuffix("B"), ""
+    if number and number[-1] in "KMGT":
+        number, unit = number[:-1], number[-1]
+    try:
+        value = float(number) * UNITS[unit]
+    except ValueError:
+        value = -1
+    if not 1 << 20 <= value <= 1 << 50:
+        raise OrionServerError(
+            f"{name}={text!r} is no memory size: write for example 4G, 512M or 2048 (MiB)"
+        )
+    return int(value)
+
+
+def parse_count(text: str, name: str, least: int, most: int) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = least - 1
+    if not least <= value <= most:
+        raise OrionServerError(f"{name}={text!r} is no whole number from {least} to {most}")
+    return value
+
+
+def parse_bind(text: str, name: str) -> tuple[str, int]:
+    address, colon, port = text.rpartition(":")
+    if not colon:
+        address, port = text, str(DEFAULT_PORT)
+    return address.strip("[]") or "127.0.0.1", parse_count(port, name, 0, 65535)
+
+
+def bind_from_environment(environment: Mapping[str, str]) -> tuple[str, int] | None:
+    """BIND_ADDR and PORT; neither set: no TCP socket."""
+    address, port = environment.get("BIND_ADDR"), environment.get("PORT")
+    if address is None and port is None:
+        return None
+    return address or "127.0.0.1", parse_count(port or str(DEFAULT_PORT), "PORT", 0, 65535)
+
+
+def default_config() -> Config:
+    return Config(socket=default_socket())

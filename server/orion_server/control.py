@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The administrator's socket (SOCKET.ctl): one JSON object per line each way, for the server's own user and root.
+
+`orion smi`, `orion run` and the restartable control plane (metrics, heartbeats) are its clients; the supervisor keeps
+running whatever becomes of them. Requests: {"op": "status"}, {"op": "report"}, {"op": "end", "session": N},
+{"op": "stop"}.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import struct
+import time
+from collections.abc import Callable
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from . import errors
+from .loop import Loop
+from .session import State
+
+if TYPE_CHECKING:
+    from .supervisor import Supervisor
+
+log = logging.getLogger("orion.server")
+
+SCHEMA = 1
+REQUEST_MOST = 4096
+CLIENTS_MOST = 32
+
+
+def version() -> str:
+    try:
+        return metadata.version("orion-vgpu")
+    except metadata.PackageNotFoundError:
+        return "0+unpacked"
+
+
+class ControlPort:
+    """Accepts, reads a line, answers it. A client that does not read its answer is dropped."""
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        loop: Loop,
+        handle: Callable[[dict[str, Any]], dict[str, Any]],
+    ) -> None:
+        self._listener = listener
+        self._loop = loop
+        self._handle = handle
+        self._clients: dict[int, tuple[socket.socket, bytearray]] = {}
+        loop.watch(listener, self._accept)
+
+    def _accept(self) -> None:
+        try:
+            client, _ = self._listener.accept()
+        except OSError:
+            return
+        client.setblocking(False)
+        _, uid, _ = struct.unpack(
+            "3i", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        )
+        if uid not in (0, os.geteuid()) or len(self._clients) >= CLIENTS_MOST:
+            client.close()
+            return
+        # an answer may be long (256 ended sessions): it goes out at once or not at all
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        self._clients[client.fileno()] = (client, bytearray())
+        self._loop.watch(client, lambda: self._read(client))
+
+    def _read(self, client: socket.socket) -> None:
+        received = self._clients[client.fileno()][1]
+        try:
+            data = client.recv(REQUEST_MOST)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        received += data
+        if not data or len(received) > REQUEST_MOST:
+            self._drop(client)
+            return
+        while b"\n" in received:
+            line, _, rest = bytes(received).partition(b"\n")
+            received[:] = rest
+            try:
+                client.sendall(json.dumps(self._answer(line)).encode() + b"\n")
+            except OSError:
+                self._drop(client)
+                return
+
+    def _answer(self, line: bytes) -> dict[str, Any]:
+        try:
+            request = json.loads(line)
+        except (ValueError, RecursionError):
+            request = None
+        if not isinstance(request, dict):
+            return {"error": "a request is one JSON object on one line"}
+        return self._handle(request)
+
+    def _drop(self, client: socket.socket) -> None:
+        self._clients.pop(client.fileno(), None)
+        self._loop.unwatch(client)
+        client.close()
+
+    def close(self) -> None:
+        for client, _ in list(self._clients.values()):
+            self._drop(client)
+        self._loop.unwatch(self._listener)
+        self._listener.close()
+
+
+def answer(supervisor: Supervisor, request: dict[str, Any]) -> dict[str, Any]:
+    operation = request.get("op")
+    if operation == "status":
+        return status(supervisor)
+    if operation == "report":
+        return report(supervisor)
+    if operation == "stop":
+        supervisor.stop()
+        return {"stopping": True}
+    if operation == "end":
+        session = supervisor.sessions.get(request.get("session", 0))
+        if session is None:
+            return {"error": f"no session {request.get('session')!r}: see `orion smi`"}
+        session.fault = (errors.DEVICE_UNAVAILABLE, "an administrator ended this session")
+        session.worker.kill()
+        return {"ending": session.id}
+    return {"error": f"unknown operation {operation!r}; known: status, report, end, stop"}
+
+
+def status(supervisor: Supervisor) -> dict[str, Any]:
+    """What `orion smi` shows, schema version 1."""
+    device = supervisor.device
+    live = [s for s in supervisor.sessions.values() if s.state is not State.ENDED]
+    rows = [s.row() for s in live]
+    now = time.time()
+    return {
+        "schema": SCHEMA,
+        "server": {
+            "address": f"unix:{supervisor.config.socket}",
+            "pid": os.getpid(),
+            "version": version(),
+            "started": supervisor.started,
+            "uptime": now - supervisor.started,
+            "state": "ready"
+            if supervisor.workers.warm
+            else (supervisor.workers.problem or "starting"),
+            "bind": f"{supervisor.config.bind[0]}:{supervisor.greeter.tcp_port}"
+            if supervisor.config.bind
+            else None,
+        },
+        "devices": [
+            {
+                "index": device.index,
+                "name": device.name,
+                "uuid": device.uuid,
+                "kind": device.kind,
+                "memory_total": device.memory,
+                "memory_used": sum(r["memory_used"] for r in rows),
+                "memory_granted": device.granted,
+                "compute_capability": device.compute_capability,
+                "clients": len(rows),
+                "vgpus": device.slots,
+            }
+        ],
+        "clients": rows,
+        "recent": [s.row() for s in list(supervisor.recent)[-16:]],
+        "totals": totals(supervisor, rows),
+    }
+
+
+def report(supervisor: Supervisor) -> dict[str, Any]:
+    """All sessions, ended ones too (the last 256)."""
+    live = [s.row() for s in supervisor.sessions.values()]
+    return {
+        "schema": SCHEMA,
+        "device": supervisor.device.name,
+        "sessions": sorted(
+            [*(s.row() for s in supervisor.recent), *live], key=lambda r: int(r["session"])
+        ),
+        "totals": totals(supervisor, live),
+    }
+
+
+def totals(supervisor: Supervisor, rows: list[dict[str, Any]]) -> dict[str, int]:
+    ended = supervisor.totals
+    return {
+        "sessions": ended["sessions"],
+        "calls": ended["calls"] + sum(r["calls"] for r in rows),
+        "bytes": ended["bytes"] + sum(r["bytes"] for r in rows),
+        "kernels": ended["kernels"] + sum(r["kernels"] for r in rows),
+        "memory_peak": max([ended["memory_peak"], *(r["memory_peak"] for r in rows)]),
+    }

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The door: accepts connections, reads one hello from each within a deadline, refuses with a sentence or admits."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import errors, messages, wire
+from .errors import OrionServerError, ProtocolError, Refusal
+from .loop import Loop
+
+log = logging.getLogger("orion.server")
+
+HELLO_SECONDS = 5.0
+GREETINGS_MOST = 256
+ACCEPTS_A_TURN = 32
+SO_PEERPIDFD = 77
+
+
+@dataclass
+class Greeting:
+    """A connection that has not said hello yet."""
+
+    client: socket.socket
+    deadline: float
+    tcp: bool
+    received: bytearray = field(default_factory=bytearray)
+
+
+@dataclass(frozen=True)
+class Guest:
+    """Who has said a good hello, by the kernel's word where the kernel knows."""
+
+    client: socket.socket
+    hello: wire.Hello
+    transport: int
+    pid: int  # 0: of a namespace that we can't see, or of another host
+    uid: int
+
+    def pidfd(self) -> int:
+        """A forked child may keep the client's socket open; its process's end is seen here all the same."""
+        if self.client.family != socket.AF_UNIX:
+            return -1
+        with contextlib.suppress(OSError):
+            return self.client.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD)
+        with contextlib.suppress(OSError):
+            return os.pidfd_open(self.pid) if self.pid else -1
+        return -1
+
+
+class Greeter:
+    def __init__(self, loop: Loop, socket_path: Path, admit: Callable[[Guest], None]) -> None:
+        self._loop = loop
+        self._path = socket_path
+        self._admit = admit  # takes the guest over, or raises a Refusal
+        self._listeners: list[socket.socket] = []
+        self._greetings: dict[int, Greeting] = {}
+        self.tcp_port = 0
+
+    def listen(self, listener: socket.socket, tcp: bool = False) -> None:
+        self._listeners.append(listener)
+        self._loop.watch(listener, lambda: self._accept(listener, tcp))
+
+    def listen_tcp(self, address: str, port: int) -> None:
+        try:
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            listener = socket.create_server((address, port), family=family, backlog=64)
+        except OSError as e:
+            raise OrionServerError(
+                f"cannot listen on {address}:{port}: {e.strerror}; choose another --bind, or none"
+            ) from e
+        listener.setblocking(False)
+        self.tcp_port = listener.getsockname()[1]
+        self.listen(listener, tcp=True)
+
+    def next_deadline(self) -> float:
+        return min((g.deadline for g in self._greetings.values()), default=float("inf"))
+
+    def expire(self, now: float) -> None:
+        why = f"no complete hello came within {HELLO_SECONDS:.0f} seconds"
+        for greeting in [g for g in self._greetings.values() if g.deadline <= now]:
+            self._refuse(greeting, Refusal(wire.STATUS_REFUSED, errors.DEVICE_UNAVAILABLE, why))
+
+    def close(self) -> None:
+        for listener in self._listeners:
+            self._loop.unwatch(listener)
+            listener.close()
+        for greeting in list(self._greetings.values()):
+            self._drop(greeting)
+
+    def _accept(self, listener: socket.socket, tcp: bool) -> None:
+        for _ in range(ACCEPTS_A_TURN):
+            try:
+                client, _ = listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as e:
+                log.warning("cannot accept a client: %s", e.strerror)
+                return
+            self._greet(client, tcp)
+
+    def _greet(self, client: socket.socket, tcp: bool) -> None:
+        client.setblocking(False)
+        if len(self._greetings) >= GREETINGS_MOST:
+            self._drop(min(self._greetings.values(), key=lambda g: g.deadline))
+        greeting = Greeting(client, time.monotonic() + HELLO_SECONDS, tcp)
+        self._greetings[client.fileno()] = greeting
+        self._loop.watch(client, lambda: self._read(greeting))
+        self._read(greeting)  # the hello is often there already
+
+    def _read(self, greeting: Greeting) -> None:
+        try:
+            wanted = wire.hello_bytes_wanted(bytes(greeting.received))
+            data = greeting.client.recv(wanted - len(greeting.received))
+            if not data:
+                self._drop(greeting)
+                return
+            greeting.received += data
+            received = bytes(greeting.received)
+            if len(received) == wire.hello_bytes_wanted(received):
+                guest = self._guest(greeting, wire.decode_hello(received))
+                self._forget(greeting)
+                self._admit(guest)
+        except BlockingIOError:
+            return
+        except Refusal as e:
+            self._refuse(greeting, e)
+        except ProtocolError as e:
+            self._refuse(greeting, Refusal(wire.STATUS_PROTOCOL, errors.INVALID_VALUE, str(e)))
+        except OSError:
+            self._drop(greeting)
+
+    def _guest(self, greeting: Greeting, hello: wire.Hello) -> Guest:
+        client = greeting.client
+        if not greeting.tcp:
+            credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+            pid, uid, _ = struct.unpack("3i", credentials)
+            transport = hello.transport or wire.TRANSPORT_MEMFD
+            return Guest(client, hello, transport, max(pid, 0), uid)
+        if hello.transport != wire.TRANSPORT_DEVSHM:
+            raise Refusal(
+                wire.STATUS_REFUSED,
+                errors.NOT_SUPPORTED,
+                "over TCP this server serves only clients that share /dev/shm with it (hostIPC: "
+                "true, ORION_TRANSPORT=devshm); on this host use "
+                f"ORION_SERVER=unix:{self._path}",
+            )
+        # the user is a claim, which the modes of the files in /dev/shm prove
+        return Guest(client, hello, hello.transport, 0, hello.uid)
+
+    def _refuse(self, greeting: Greeting, refusal: Refusal) -> None:
+        log.info("refused a client: %s", refusal)
+        welcome = wire.Welcome(
+            status=refusal.status, cuda_result=refusal.cuda_result, message=str(refusal)
+        )
+        with contextlib.suppress(OSError):
+            messages.send_packet(greeting.client, wire.encode_welcome(welcome))
+        self._drop(greeting)
+
+    def _drop(self, greeting: Greeting) -> None:
+        self._forget(greeting)
+        greeting.client.close()
+
+    def _forget(self, greeting: Greeting) -> None:
+        if self._greetings.get(greeting.client.fileno()) is greeting:
+            del self._greetings[greeting.client.fileno()]
+            self._loop.unwatch(greeting.client)

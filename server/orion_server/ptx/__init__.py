@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""PTX for the CPU device: reads modules, compiles kernels to native code through LLVM.
+
+Call `prepare` with the device's C library once, before the process is sandboxed; then `parse_module` and, for each
+kernel when it is first needed, `compile_kernel`.
+"""
+
+from __future__ import annotations
+
+from . import emit as _emit  # enters all opcodes in the table
+from .cache import MemoryCache, ObjectCache
+from .compile import CompiledKernel, compile_kernel, translate
+from .errors import PtxError
+from .index import Module, parse_module
+from .llvm import Target
+from .model import KernelInfo, ModuleData, Relocation
+from .opcodes import supported_forms
+from .start import prepare
+
+__all__ = [
+    "CompiledKernel",
+    "KernelInfo",
+    "MemoryCache",
+    "Module",
+    "ModuleData",
+    "ObjectCache",
+    "PtxError",
+    "Relocation",
+    "Target",
+    "compile_kernel",
+    "parse_module",
+    "prepare",
+    "supported_forms",
+    "translate",
+]
+
+del _emit

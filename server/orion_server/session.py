@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One client's session as the supervisor keeps it: its sockets, its worker, its lease and what became of it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import time
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from . import errors, futex, messages, wire
+from .ledger import Lease
+from .stats import Counters
+from .workers import Worker
+
+DEVSHM = Path("/dev/shm")
+DEVSHM_NAME = re.compile(r"[A-Za-z0-9._-]{1,63}")
+
+
+class State(Enum):
+    STARTING = "starting"  # the zygote forks, the worker prepares itself
+    RUNNING = "running"
+    ENDING = "ending"  # the worker is being killed or reaped
+    ENDED = "ended"
+
+
+@dataclass
+class Session:
+    worker: Worker
+    client: socket.socket
+    hello: wire.Hello
+    pid: int  # the client's, by the kernel's word; 0: of a namespace we can't see
+    uid: int
+    lease: Lease
+    transport: int
+    connected: float = field(default_factory=time.time)
+    state: State = State.STARTING
+    client_pidfd: int = -1
+    reply_fd: int = -1
+    devshm_names: tuple[str, ...] = ()
+    range_base: int = 0
+    arena_bytes: int = 0
+    extents: dict[int, int] = field(default_factory=dict)  # address -> descriptor
+    exposed: set[int] = field(default_factory=set)  # heap extents that the client has mapped
+    since: float = field(default_factory=time.monotonic)
+    told_to_wait: float = field(default_factory=time.monotonic)  # that its worker is starting
+    slot_fd: int = -1  # what the worker may fill for the object cache
+    slot_bytes: int = 0
+    client_gone: bool = False
+    goodbye: bool = False
+    fault: tuple[int, str] | None = None
+    error: str | None = None
+    ended: float = 0.0
+    logged: int = 0
+    last: Counters = field(default_factory=Counters)
+
+    @property
+    def id(self) -> int:
+        return self.worker.id
+
+    def counters(self) -> Counters:
+        if self.state is not State.ENDED:
+            self.last = self.worker.stats.read(memory_most=self.lease.granted + self.lease.limit)
+        return self.last
+
+    def cause(self) -> tuple[int, str] | None:
+        """Why the worker has ended, as an epitaph for the client; None when it ended in order."""
+        if self.fault is not None:
+            return self.fault
+        status = self.worker.exit_status
+        if self.goodbye or status == 0:
+            return None
+        if status is None:
+            return errors.DEVICE_UNAVAILABLE, "the server's process that served this client is gone"
+        if os.WIFSIGNALED(status):
+            number = os.WTERMSIG(status)
+            name = (
+                signal.Signals(number).name
+                if number in signal.Signals._value2member_map_
+                else str(number)
+            )
+            if number in (signal.SIGSEGV, signal.SIGBUS):
+                return (
+                    errors.ILLEGAL_ADDRESS,
+                    f"the worker was ended by {name}: a kernel used an illegal address",
+                )
+            return errors.LAUNCH_FAILED, f"the worker was ended by {name} (signal {number})"
+        return errors.LAUNCH_FAILED, f"the worker ended with code {os.WEXITSTATUS(status)}"
+
+    def notify(self, data: bytes, fds: list[int] | None = None) -> bool:
+        """To the client, never blocking: one that does not read its socket loses its session."""
+        if self.client_gone:
+            return False
+        try:
+            return messages.send_packet(self.client, data, fds) == len(data)
+        except OSError:
+            return False
+
+    def release_extent(self, address: int, size: int) -> None:
+        if not self.lease.release(address, size):
+            return
+        fd = self.extents.pop(address, -1)
+        self.exposed.discard(address)
+        if fd < 0:
+            return
+        with contextlib.suppress(OSError):
+            os.ftruncate(fd, 0)  # whoever still has it mapped keeps addresses, not memory
+            os.close(fd)
+            return
+        futex.drop_pages(fd, size)  # sealed, as all are that the client has mapped as well
+        os.close(fd)
+
+    def unlink_segments(self) -> None:
+        """/dev/shm mode: at the latest when the session ends."""
+        for name in self.devshm_names:
+            if DEVSHM_NAME.fullmatch(name):
+                with contextlib.suppress(OSError):
+                    (DEVSHM / name).unlink()
+        self.devshm_names = ()
+
+    def close(self) -> None:
+        """Everything goes; the last counters and the error stay for the record."""
+        if self.state is State.ENDED:
+            return
+        self.counters()
+        self.state = State.ENDED
+        self.ended = time.time()
+        for address, size in list(self.lease.extents.items()):
+            self.release_extent(address, size)
+        self.lease.close()
+        if self.reply_fd >= 0:
+            futex.wake_reply_segment(self.reply_fd)
+        for fd in (self.client_pidfd, self.reply_fd, self.slot_fd, *self.extents.values()):
+            if fd >= 0:
+                os.close(fd)
+        self.extents.clear()
+        self.unlink_segments()
+        self.client.close()
+        self.worker.close()
+
+    def row(self) -> dict[str, Any]:
+        """This session in status and report."""
+        counters = self.counters()
+        alive = self.state is not State.ENDED
+        return {
+            "session": self.id,
+            "pid": self.pid or self.hello.pid,
+            "worker_pid": self.worker.pid,
+            "uid": self.uid,
+            "command": self.hello.command,
+            "device": self.lease.device.index,
+            "device_name": self.lease.device.name,
+            "vgpu": self.lease.slot,
+            "ratio": self.lease.ratio,
+            "memory_used": counters.memory_used if alive else 0,
+            "memory_peak": counters.memory_peak,
+            "memory_limit": self.lease.limit,
+            "calls": counters.calls,
+            "bytes": counters.bytes,
+            "kernels": counters.kernels,
+            "transport": wire.TRANSPORT_NAMES.get(self.transport, "?"),
+            "connected": self.connected,
+            "seconds": round((time.time() if alive else self.ended) - self.connected, 6),
+            "state": self.state.value,
+            "error": self.error,
+        }
+
+
+def answer(
+    session: Session, question: messages.Message, result: int, size: int = 0, fd: int = -1
+) -> None:
+    """A worker that does not take its answers is stuck for good: it is killed."""
+    reply = messages.Message(question.kind, question.id, result, question.a, size)
+    try:
+        messages.send(session.worker.control, reply, [fd] if fd >= 0 else None)
+    except OSError:
+        session.worker.kill()

@@ -1,0 +1,422 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The supervisor: a session for each client, from its hello to the last trace of it.
+
+One thread, one loop, the standard library alone. No byte of a client is parsed here beyond its fixed-size hello, no
+image and no kernel; data never passes through. Everything a peer sends is bounded and nothing waits for a peer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import struct
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from . import errors, futex, messages, wire, zygote
+from .cache import ObjectCache
+from .config import Config, default_memory
+from .control import ControlPort, answer
+from .errors import ProtocolError, Refusal
+from .grants import Grants
+from .greeter import Greeter, Guest
+from .ledger import Device, open_lease
+from .loop import Loop
+from .paths import control_path, identity_of, listen
+from .session import Session, State
+from .workers import Worker, Workers
+
+log = logging.getLogger("orion.server")
+
+WAIT_SECONDS = 1.0  # between notices to a client whose worker is starting
+START_SECONDS = 60.0  # of a worker; a cold zygote imports for a second or two
+STOP_SECONDS = 2.0
+RECENT_MOST = 256
+LOGGED_MOST = 100  # lines of one worker
+
+
+class Supervisor:
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.memory = config.memory or default_memory()
+        self.started = time.time()
+        self.loop = Loop()
+        self.sessions: dict[int, Session] = {}
+        self.recent: deque[Session] = deque(maxlen=RECENT_MOST)
+        self.device = Device(
+            0, config.device, f"Orion {config.device} device", "", self.memory, config.vgpu
+        )
+        self.totals = {"sessions": 0, "calls": 0, "bytes": 0, "kernels": 0, "memory_peak": 0}
+        self.caches: dict[int, ObjectCache] = {}
+        self.grants = Grants(self._cache_of)
+        self.stopping = False
+        self.greeter = Greeter(self.loop, config.socket, self._admit)
+        paths = (config.socket, control_path(config.socket))
+        self.workers = Workers(
+            self.loop,
+            zygote.ZygoteConfig(
+                config.device, self.memory, config.threads, tuple(map(os.fspath, paths))
+            ),
+            self._on_warm,
+            self._on_exit,
+            self._on_zygote_lost,
+        )
+
+    # --- start and stop
+
+    def open(self) -> None:
+        """Sockets are ready when this returns; the zygote may still be importing."""
+        path = self.config.socket
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        self.greeter.listen(listen(path, self.config.mode))
+        self.control = ControlPort(
+            listen(control_path(path), 0o600), self.loop, lambda request: answer(self, request)
+        )
+        self.bound = {p: identity_of(p) for p in (path, control_path(path))}
+        if self.config.bind is not None:
+            self.greeter.listen_tcp(*self.config.bind)
+        self.workers.open()
+
+    def run(self) -> None:
+        """Until stop(). Every turn is short: no handler waits for anybody."""
+        while not self.stopping:
+            left = self.greeter.next_deadline() - time.monotonic()
+            self.loop.turn(max(0.0, min(1.0, left)))
+            self._expire()
+
+    def stop(self) -> None:
+        self.stopping = True
+
+    def close(self) -> None:
+        """Clients get an epitaph, workers die, sockets and their files go. Bounded by a few seconds."""
+        self.stopping = True
+        self.greeter.close()
+        for session in list(self.sessions.values()):
+            session.fault = session.fault or (errors.DEVICE_UNAVAILABLE, "the server was stopped")
+            self._end(session)
+        deadline = time.monotonic() + STOP_SECONDS
+        while self.sessions and time.monotonic() < deadline:
+            self.loop.turn(0.05)
+        for session in list(self.sessions.values()):
+            self._finish(session)
+        self.control.close()
+        for path, identity in self.bound.items():
+            with contextlib.suppress(OSError):
+                # somebody may have removed it, and another server bound it anew
+                if identity_of(path) == identity:
+                    path.unlink()
+        self.workers.close()
+        self.loop.close()
+
+    def _expire(self) -> None:
+        now = time.monotonic()
+        self.greeter.expire(now)
+        self.workers.expire(now)
+        for session in [s for s in self.sessions.values() if s.state is State.STARTING]:
+            if session.since + START_SECONDS <= now:
+                why = f"no worker was ready within {START_SECONDS:.0f} seconds"
+                self._reject(session, errors.SYSTEM_NOT_READY, why)
+            elif session.told_to_wait + WAIT_SECONDS <= now:
+                session.told_to_wait = now
+                wait = wire.encode_notice(wire.NOTICE_WAIT, message="the worker is starting")
+                session.notify(wait)
+
+    # --- the beginning
+
+    def _admit(self, guest: Guest) -> None:
+        """A good hello: a lease, and a worker that is told whom to serve."""
+        hello = guest.hello
+        lease = open_lease(self.device, hello.gmem_mib, hello.vgpu, hello.ratio)
+        try:
+            worker = self.workers.take()
+        except OSError as e:
+            lease.close()
+            why = f"this server cannot start workers: {e.strerror}"
+            raise Refusal(wire.STATUS_REFUSED, errors.SYSTEM_NOT_READY, why) from e
+        session = Session(worker, guest.client, hello, guest.pid, guest.uid, lease, guest.transport)
+        session.client_pidfd = guest.pidfd()
+        self.totals["sessions"] += 1
+        self.sessions[session.id] = session
+        self._watch(session)
+        try:
+            order = messages.Message(messages.Kind.START, text=self._order(session))
+            messages.send(worker.control, order)
+        except OSError as e:
+            why = f"the worker does not take its order: {e.strerror}"
+            self._reject(session, errors.SYSTEM_NOT_READY, why)
+
+    def _order(self, session: Session) -> bytes:
+        hello = session.hello
+        return messages.ORDER.pack(
+            session.lease.limit,
+            hello.range_bytes,
+            *(*hello.candidates, *([0] * 8))[:8],
+            hello.flags,
+            session.transport == wire.TRANSPORT_DEVSHM,
+            session.uid,
+            0,
+        )
+
+    def _watch(self, session: Session) -> None:
+        self.loop.watch(session.client, lambda: self._on_client(session))
+        self.loop.watch(session.worker.control, lambda: self._on_control(session))
+        if session.client_pidfd >= 0:
+            self.loop.watch(session.client_pidfd, lambda: self._on_client_exit(session))
+
+    # --- a session's events
+
+    def _on_client(self, session: Session) -> None:
+        try:
+            data = session.client.recv(64)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if data:
+            session.fault = (
+                errors.UNKNOWN,
+                "the client wrote to its session's socket after the hello",
+            )
+        else:
+            session.client_gone = True
+        self._end(session)
+
+    def _on_client_exit(self, session: Session) -> None:
+        session.client_gone = True
+        self._end(session)
+
+    def _on_control(self, session: Session) -> None:
+        for _ in range(64):
+            try:
+                received = messages.receive(session.worker.control)
+            except BlockingIOError:
+                return
+            except (ProtocolError, OSError) as e:
+                session.fault = session.fault or (errors.UNKNOWN, f"the worker misbehaved: {e}")
+                self._end(session)
+                return
+            if received is None:
+                self.loop.unwatch(session.worker.control)
+                self._end(session)
+                return
+            self._on_message(session, *received)
+            if session.state is State.ENDED:
+                return
+
+    def _on_message(self, session: Session, message: messages.Message, fds: list[int]) -> None:
+        kind = message.kind
+        if kind == messages.Kind.READY and session.state is State.STARTING:
+            self._welcome(session, message, fds)
+            return
+        messages.close_all(fds)
+        if kind == messages.Kind.FAILED and session.state is State.STARTING:
+            self._reject(session, message.result or errors.UNKNOWN, wire.text_of(message.text))
+        elif kind == messages.Kind.FAULT:
+            session.fault = (message.result or errors.UNKNOWN, wire.text_of(message.text))
+        elif kind == messages.Kind.GOODBYE:
+            session.goodbye = True
+        elif kind == messages.Kind.PROVEN:
+            session.unlink_segments()
+        elif kind == messages.Kind.LOG:
+            session.logged += 1
+            if session.logged <= LOGGED_MOST:
+                log.info("client %d: %s", session.id, wire.text_of(message.text))
+        elif session.state is State.RUNNING:
+            self.grants.serve(session, message)
+
+    def _welcome(self, session: Session, message: messages.Message, fds: list[int]) -> None:
+        """The worker is caged and listens: its segments go to the client."""
+        devshm = session.transport == wire.TRANSPORT_DEVSHM
+        if session.worker.pid == 0:
+            self.workers.poll()  # its birth was announced before, on another socket
+        try:
+            nonce, flags, slots, device, command_name, reply_name = messages.READY.unpack(
+                message.text
+            )
+            if len(fds) != (0 if devshm else 2):
+                raise ProtocolError("it came without its segments")
+        except (struct.error, ProtocolError) as e:
+            messages.close_all(fds)
+            self._reject(session, errors.UNKNOWN, f"the worker's announcement is malformed: {e}")
+            return
+        session.range_base, session.arena_bytes = message.a, message.b
+        names = (wire.text_of(command_name), wire.text_of(reply_name))
+        welcome = wire.encode_welcome(
+            wire.Welcome(
+                session_id=session.id,
+                epoch=session.worker.epoch,
+                flags=flags,
+                range_base=message.a,
+                arena_bytes=message.b,
+                heap_bytes=message.c,
+                memory_limit=session.lease.limit,
+                worker_pid=session.worker.pid,
+                slots=slots,
+                nonce=nonce,
+                command_name=names[0],
+                reply_name=names[1],
+                device=wire.text_of(device),
+            )
+        )
+        if devshm:
+            session.devshm_names = tuple(n for n in names if n)
+        else:
+            session.reply_fd = os.dup(fds[1])
+        session.state = State.RUNNING
+        sent = session.notify(welcome, fds or None)
+        messages.close_all(fds)
+        if not sent:
+            session.client_gone = True
+            self._end(session)
+            return
+        log.info(
+            "client %d is here: %s (pid %d, uid %d), %d MiB of %s, worker %d",
+            session.id,
+            session.hello.command or "?",
+            session.pid or session.hello.pid,
+            session.uid,
+            session.lease.limit >> 20,
+            self.device.name,
+            session.worker.pid,
+        )
+        if len(self.device.leases) < self.device.slots:
+            self.workers.prepare()
+
+    def _reject(self, session: Session, result: int, why: str) -> None:
+        """Before the welcome: a refusal instead of an epitaph."""
+        session.notify(
+            wire.encode_welcome(
+                wire.Welcome(status=wire.STATUS_REFUSED, cuda_result=result, message=why)
+            )
+        )
+        session.error = why
+        session.client_gone = True
+        log.warning("client %d cannot be served: %s", session.id, why)
+        self._end(session)
+
+    # --- the end
+
+    def _end(self, session: Session) -> None:
+        """Safe to call again and again: the session is over as soon as its worker is reaped."""
+        if session.state is State.ENDED:
+            return
+        session.state = State.ENDING
+        if session.client_gone:
+            self.loop.unwatch(session.client)
+            self.loop.unwatch(session.client_pidfd)
+        session.worker.kill()
+        if session.worker.gone or (self.stopping and session.worker.pid == 0):
+            self._finish(session)
+
+    def _finish(self, session: Session) -> None:
+        """The worker is no more: epitaph, wake-up call, and everything is free."""
+        if session.state is State.ENDED:
+            return
+        cause = session.cause()
+        if cause is not None and not session.client_gone:
+            session.error = cause[1]
+            session.notify(
+                wire.encode_notice(wire.NOTICE_EPITAPH, cuda_result=cause[0], message=cause[1])
+            )
+            log.warning(
+                "client %d lost its worker %d: %s", session.id, session.worker.pid, cause[1]
+            )
+        elif session.fault is not None and session.error is None:
+            session.error = session.fault[1]
+        for watched in (
+            session.client,
+            session.worker.control,
+            session.client_pidfd,
+            session.worker.pidfd,
+        ):
+            self.loop.unwatch(watched)
+        session.close()
+        self.sessions.pop(session.id, None)
+        self.recent.append(session)
+        counters = session.last
+        self.totals["calls"] += counters.calls
+        self.totals["bytes"] += counters.bytes
+        self.totals["kernels"] += counters.kernels
+        self.totals["memory_peak"] = max(self.totals["memory_peak"], counters.memory_peak)
+        log.info(
+            "client %d has ended after %.1f s: %d calls, %d kernels, %.1f MiB copied",
+            session.id,
+            session.ended - session.connected,
+            counters.calls,
+            counters.kernels,
+            counters.bytes / (1 << 20),
+        )
+
+    # --- the workers
+
+    def _on_warm(self, info: dict[str, Any]) -> None:
+        self.device.name = info["name"]
+        self.device.uuid = info["uuid"]
+        self.device.compute_capability = info["compute_capability"]
+        log.info(
+            "ready: %s, %d MiB, %d vGPUs", self.device.name, self.memory >> 20, self.device.slots
+        )
+
+    def _on_exit(self, worker: Worker) -> None:
+        session = self.sessions.get(worker.id)
+        if session is None:
+            return
+        if session.state is not State.ENDING:
+            self._on_control(session)  # its last words came before its end
+        if session.state is State.STARTING:
+            cause = session.cause() or (0, "the worker ended at once")
+            self._reject(session, errors.SYSTEM_NOT_READY, cause[1])
+        else:
+            self._finish(session)
+
+    def _on_zygote_lost(self) -> None:
+        for session in list(self.sessions.values()):
+            why = self.workers.problem or "the server's zygote was killed"
+            session.fault = session.fault or (errors.DEVICE_UNAVAILABLE, why)
+            session.worker.kill()
+            session.worker.gone = True
+            if session.state is State.STARTING:
+                why = f"this server cannot start workers: {why}"
+                self._reject(session, errors.SYSTEM_NOT_READY, why)
+            self._finish(session)
+
+    def _cache_of(self, uid: int) -> ObjectCache:
+        if uid not in self.caches:
+            self.caches[uid] = ObjectCache(self.config.state_dir, uid, self.config.cache_bytes)
+        return self.caches[uid]
+
+
+def run(config: Config, ready: Callable[[Supervisor], None] | None = None) -> None:
+    """A supervisor in this process until SIGTERM or SIGINT."""
+    supervisor = Supervisor(config)
+    wake, woken = socket.socketpair()
+    for end in (wake, woken):
+        end.setblocking(False)
+    supervisor.loop.watch(wake, supervisor.stop)
+    signal.set_wakeup_fd(woken.fileno(), warn_on_full_buffer=False)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: supervisor.stop())
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    raise_file_limit()
+    futex.adopt_orphans()
+    supervisor.open()
+    try:
+        if ready is not None:
+            ready(supervisor)
+        supervisor.run()
+    finally:
+        supervisor.close()
+
+
+def raise_file_limit() -> None:
+    """Each extent of each client is a descriptor."""
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What runs in a worker's process before the C loop takes over, and what its compiler needs from Python."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from .errors import OrionServerError
+
+NOBODY = 65534
+DATA_BYTES = (
+    4 << 30
+)  # private memory of a worker beyond what it was born with: LLVM, uploads, stacks
+FILES = 256
+
+try:
+    from . import _worker
+except ImportError as e:  # pragma: no cover - an unbuilt tree
+    raise OrionServerError(
+        f"the compiled part of orion_server is missing ({e}): build it with `pip install .` in the checkout"
+    ) from e
+
+
+def warm_up(device: str, memory: int, threads: int) -> dict[str, Any]:
+    """Imports and initialises whatever a caged worker could not fetch any more, and asks the device who it is."""
+    from .compiler import warm_up as warm_compiler
+
+    warm_compiler(device)
+    info: dict[str, Any] = _worker.describe(device, memory, threads)
+    return info
+
+
+def run(device: str, threads: int, epoch: int, control: int, stats: int, parent: int) -> int:
+    """Serves one session; the exit code of the process."""
+    from .compiler import Compiler
+    from .worker_line import WorkerLine
+
+    compiler = Compiler(device, WorkerLine())
+    os.environ.clear()  # nothing in there is the client's business
+    return int(
+        _worker.run(
+            compiler,
+            device=device,
+            threads=threads,
+            epoch=epoch,
+            control_fd=control,
+            stats_fd=stats,
+            parent=parent,
+            uid=NOBODY,
+            gid=NOBODY,
+            data_bytes=DATA_BYTES,
+            files=FILES,
+        )
+    )

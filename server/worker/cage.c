@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The cage: an unprivileged uid, no new privileges, resource limits and a list of allowed system calls. What a worker
+ * needs is memory (the JIT maps and protects code), threads, futexes, clocks and the descriptors that it already has.
+ * Everything else gets EPERM, so that a Python library that probes for a file goes on without it.
+ */
+#include "worker/cage.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#if defined(__x86_64__)
+#define NATIVE_ARCH AUDIT_ARCH_X86_64
+#elif defined(__aarch64__)
+#define NATIVE_ARCH AUDIT_ARCH_AARCH64
+#else
+#error "cage.c: name this machine's AUDIT_ARCH_ constant"
+#endif
+
+/* Allowed whatever the arguments. */
+static const int allowed[] = {
+    /* memory; mmap of a file needs a descriptor, and those are few */
+    SYS_mmap,
+    SYS_munmap,
+    SYS_mprotect,
+    SYS_madvise,
+    SYS_mremap,
+    SYS_brk,
+    /* threads and waiting */
+    SYS_futex,
+    SYS_set_robust_list,
+    SYS_get_robust_list,
+    SYS_sched_yield,
+
+    SYS_getcpu,
+    SYS_membarrier,
+    SYS_gettid,
+    SYS_getpid,
+    SYS_getppid,
+    SYS_exit,
+    SYS_exit_group,
+    SYS_nanosleep,
+    SYS_clock_nanosleep,
+    SYS_clock_gettime,
+    SYS_clock_getres,
+    SYS_gettimeofday,
+    SYS_restart_syscall,
+    /* signals to oneself, see also tgkill below */
+    SYS_rt_sigaction,
+    SYS_rt_sigprocmask,
+    SYS_rt_sigreturn,
+    SYS_sigaltstack,
+    /* the descriptors at hand */
+    SYS_read,
+    SYS_write,
+    SYS_readv,
+    SYS_writev,
+    SYS_pread64,
+    SYS_lseek,
+    SYS_close,
+    SYS_fstat,
+    SYS_sendmsg,
+    SYS_recvmsg,
+    SYS_ppoll,
+    SYS_dup,
+
+    /* harmless questions */
+    SYS_getuid,
+    SYS_geteuid,
+    SYS_getgid,
+    SYS_getegid,
+    SYS_getrandom,
+    SYS_uname,
+    SYS_getrusage,
+    SYS_times,
+    SYS_sysinfo,
+#ifdef SYS_poll
+    SYS_poll,
+#endif
+#ifdef SYS_time
+    SYS_time,
+#endif
+#ifdef SYS_rseq
+    SYS_rseq,
+#endif
+#ifdef SYS_arch_prctl
+    SYS_arch_prctl,
+#endif
+};
+
+#define ALLOWED ((unsigned)(sizeof allowed / sizeof allowed[0]))
+#define THREAD_FLAGS (CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD)
+#define NEW_NAMESPACES \
+    (CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET)
+
+#define LOAD(field) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (unsigned)offsetof(struct seccomp_data, field))
+#define LOAD_HIGH(field) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (unsigned)(offsetof(struct seccomp_data, field) + 4))
+#define JUMP(test, value, yes, no) BPF_JUMP(BPF_JMP | test | BPF_K, (unsigned)(value), yes, no)
+#define RETURN(action) BPF_STMT(BPF_RET | BPF_K, (action))
+#define REFUSE RETURN(SECCOMP_RET_ERRNO | EPERM)
+#define ALLOW RETURN(SECCOMP_RET_ALLOW)
+
+static int install_filter(void)
+{
+    struct sock_filter program[96 + 2 * ALLOWED];
+    unsigned n = 0;
+    const struct sock_filter head[] = {
+        LOAD(arch),
+        JUMP(BPF_JEQ, NATIVE_ARCH, 1, 0),
+        RETURN(SECCOMP_RET_KILL_PROCESS),
+        LOAD(nr),
+        /* numbers above 2^30 are x32's: another table with other meanings */
+        JUMP(BPF_JGE, 0x40000000u, 0, 1),
+        RETURN(SECCOMP_RET_KILL_PROCESS),
+    };
+    memcpy(program, head, sizeof head);
+    n = sizeof head / sizeof head[0];
+    for (unsigned i = 0; i < ALLOWED; i++) {
+        program[n++] = (struct sock_filter)JUMP(BPF_JEQ, allowed[i], 0, 1);
+        program[n++] = (struct sock_filter)ALLOW;
+    }
+    const struct sock_filter tail[] = {
+        /* clone3 hides its flags in memory: glibc falls back to clone */
+        JUMP(BPF_JEQ, SYS_clone3, 0, 1),
+        RETURN(SECCOMP_RET_ERRNO | ENOSYS),
+        /* clone: threads only, no namespaces */
+        JUMP(BPF_JEQ, SYS_clone, 0, 5),
+        LOAD(args[0]),
+        BPF_STMT(BPF_ALU | BPF_AND | BPF_K, (unsigned)(THREAD_FLAGS | NEW_NAMESPACES)),
+        JUMP(BPF_JEQ, THREAD_FLAGS, 0, 1),
+        ALLOW,
+        REFUSE,
+        /* abort() and raise() end in tgkill: to this process only */
+        JUMP(BPF_JEQ, SYS_tgkill, 0, 4),
+        LOAD(args[0]),
+        JUMP(BPF_JEQ, getpid(), 0, 1),
+        ALLOW,
+        REFUSE,
+        /* processors of this process only: another worker may have the same uid */
+        JUMP(BPF_JEQ, SYS_sched_getaffinity, 1, 0),
+        JUMP(BPF_JEQ, SYS_sched_setaffinity, 0, 5),
+        LOAD(args[0]),
+        JUMP(BPF_JEQ, 0, 1, 0),
+        JUMP(BPF_JEQ, getpid(), 0, 1),
+        ALLOW,
+        REFUSE,
+        /* send() and recv() of a connected socket are sendto and recvfrom without an address */
+        JUMP(BPF_JEQ, SYS_sendto, 1, 0),
+        JUMP(BPF_JEQ, SYS_recvfrom, 0, 6),
+        LOAD(args[4]),
+        JUMP(BPF_JEQ, 0, 0, 3),
+        LOAD_HIGH(args[4]),
+        JUMP(BPF_JEQ, 0, 0, 1),
+        ALLOW,
+        REFUSE,
+        /* fcntl: never whom a descriptor's signals go to (F_SETOWN, F_SETSIG, leases, O_ASYNC) */
+        JUMP(BPF_JEQ, SYS_fcntl, 0, 11),
+        LOAD(args[1]),
+        JUMP(BPF_JEQ, F_DUPFD_CLOEXEC, 7, 0),
+        JUMP(BPF_JEQ, F_GETFD, 6, 0),
+        JUMP(BPF_JEQ, F_SETFD, 5, 0),
+        JUMP(BPF_JEQ, F_GETFL, 4, 0),
+        JUMP(BPF_JEQ, F_GET_SEALS, 3, 0),
+        JUMP(BPF_JEQ, F_SETFL, 0, 3),
+        LOAD(args[2]),
+        JUMP(BPF_JSET, O_ASYNC, 1, 0),
+        ALLOW,
+        REFUSE,
+        /* prctl: names of threads and of mappings */
+        JUMP(BPF_JEQ, SYS_prctl, 0, 5),
+        LOAD(args[0]),
+        JUMP(BPF_JEQ, PR_SET_NAME, 1, 0),
+        JUMP(BPF_JEQ, 0x53564d41 /* PR_SET_VMA */, 0, 1),
+        ALLOW,
+        REFUSE,
+        REFUSE,
+    };
+    memcpy(program + n, tail, sizeof tail);
+    n += sizeof tail / sizeof tail[0];
+    const struct sock_fprog filter = {.len = (unsigned short)n, .filter = program};
+    /* the device's pool threads as well: they were started before */
+    return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &filter) == 0 ? 0 : -1;
+}
+
+/* Bytes of private writable memory (data and stack) that the process has now. */
+static uint64_t data_now(void)
+{
+    char text[256];
+    unsigned long long pages[7] = {0};
+    FILE *file = fopen("/proc/self/statm", "re");
+    if (!file)
+        return 0;
+    if (fgets(text, sizeof text, file))
+        sscanf(text, "%llu %llu %llu %llu %llu %llu", &pages[0], &pages[1], &pages[2], &pages[3], &pages[4], &pages[5]);
+    fclose(file);
+    return pages[5] * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+static int limit(int what, rlim_t value)
+{
+    const struct rlimit both = {.rlim_cur = value, .rlim_max = value};
+    struct rlimit now;
+    if (getrlimit((unsigned)what, &now) == 0 && now.rlim_max != RLIM_INFINITY && value > now.rlim_max)
+        return 0;
+    return setrlimit((unsigned)what, &both);
+}
+
+static int drop_user(const orion_cage_t *cage)
+{
+    if (geteuid() != 0)
+        return 0;
+    if (setgroups(0, NULL) || setresgid(cage->gid, cage->gid, cage->gid) || setresuid(cage->uid, cage->uid, cage->uid))
+        return -1;
+    return getuid() == 0 || setuid(0) == 0 ? -1 : 0; /* it must not lead back */
+}
+
+int orion_cage_enter(const orion_cage_t *cage, char *why, size_t why_bytes)
+{
+    const char *step;
+    const uint64_t data = cage->data_bytes ? data_now() + cage->data_bytes : 0;
+
+    step = "drop to an unprivileged user";
+    if (drop_user(cage))
+        goto err;
+    step = "set resource limits";
+    if (limit(RLIMIT_CORE, 0) || limit(RLIMIT_NOFILE, cage->files) || (data && limit(RLIMIT_DATA, data)))
+        goto err;
+    step = "make the process undumpable";
+    if (prctl(PR_SET_DUMPABLE, 0))
+        goto err;
+    step = "tie the worker's life to its server"; /* after the change of user, which clears it */
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL))
+        goto err;
+    if (cage->parent && getppid() != cage->parent) {
+        errno = ESRCH;
+        goto err;
+    }
+    step = "forbid new privileges";
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+        goto err;
+    step = "install the system call filter";
+    if (install_filter())
+        goto err;
+    return 0;
+
+err:
+    snprintf(why, why_bytes, "the worker's cage could not %s: %s", step, strerror(errno));
+    return -1;
+}

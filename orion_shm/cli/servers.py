@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finding a server, asking it for its status, starting a private one.
+
+The server's package is imported inside the functions: `orion --help` and `orion check` must work
+where it cannot be loaded.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from orion_shm.cli.errors import CommandError
+
+if TYPE_CHECKING:
+    from orion_server.embedded import Embedded
+
+Status = dict[str, Any]
+MOUNTED_SOCKET = "/run/orion/orion.sock"  # the same as in client/wishes.h
+REMEDY = "install it with: pip install 'orion-vgpu[server,cpu]'"
+
+
+def configured_address(named: str | None) -> str | None:
+    """The server that --server or ORION_SERVER names; None when neither does."""
+    return named or os.environ.get("ORION_SERVER") or None
+
+
+def mounted_address() -> str | None:
+    """The server whose socket is where libcuda.so.1 looks when ORION_SERVER is not set; None when none answers."""
+    address = f"unix:{MOUNTED_SOCKET}"
+    if not os.path.exists(MOUNTED_SOCKET):
+        return None
+    return address if answers(address) else None
+
+
+def answers(address: str) -> bool:
+    """Whether a server gives its status."""
+    try:
+        return bool(ask_status(address))
+    except CommandError:
+        return False
+
+
+def running_addresses() -> list[str]:
+    """The default server and the private ones that run for this user."""
+    try:
+        from orion_server import paths
+    except ImportError as error:
+        raise CommandError(f"the server's package cannot be loaded ({error}); {REMEDY}") from None
+    return list(paths.running_addresses())
+
+
+def ask_status(address: str, timeout: float = 2.0) -> Status:
+    """What the server at `address` says of itself; CommandError when it does not answer."""
+    try:
+        from orion_server import status
+    except ImportError as error:
+        raise CommandError(f"the server's package cannot be loaded ({error}); {REMEDY}") from None
+    try:
+        return dict(status.query(address, timeout=timeout))
+    except Exception as error:
+        raise CommandError(
+            f"no server answers at {address} ({error}); start one with `orion up --listen {address}`"
+        ) from None
+
+
+def device_names(status: Status) -> str:
+    """The names of a server's devices, for people."""
+    return ", ".join(str(device["name"]) for device in status["devices"]) or "no device"
+
+
+def private_devices(server: Embedded) -> list[dict[str, Any]]:
+    """The devices of a private server; waits until it is ready, CommandError when it cannot be."""
+    from orion_server.errors import OrionServerError
+
+    try:
+        return server.devices
+    except OrionServerError as error:
+        raise CommandError(str(error)) from None
+
+
+def start_private(
+    device: str, gmem_mib: int | None, address: str | None = None, bind: str | None = None
+) -> Embedded:
+    """Starts a server that ends with this process; CommandError says what is missing."""
+    try:
+        from orion_server import embedded
+        from orion_server.errors import OrionServerError
+    except ImportError as error:
+        raise CommandError(f"the server's package cannot be loaded ({error}); {REMEDY}") from None
+    try:
+        return embedded.start(device=device, gmem_mib=gmem_mib, address=address, bind=bind)
+    except OrionServerError as error:
+        raise CommandError(str(error)) from None
+    except OSError as error:
+        raise CommandError(f"the server could not start: {error}") from None

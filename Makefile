@@ -15,9 +15,9 @@ help:
 	@echo "make test       builds, then runs all tests (ARGS=... goes to pytest)"
 	@echo "make bench      builds, then runs the benchmarks"
 	@echo "make lint       ruff, mypy --strict, clang-format (make format repairs)"
-	@echo "make sanitize   C tests under AddressSanitizer and UndefinedBehaviorSanitizer"
+	@echo "make sanitize   C tests under AddressSanitizer and UndefinedBehaviorSanitizer, the ring under ThreadSanitizer"
 	@echo "make fuzz       decoders against random input, under the sanitizers (SECONDS=60 each)"
-	@echo "make soak       the kill tests, thousands of times"
+	@echo "make soak       KILLS=10000 kills at random instants, WORDS=100000000 hostile words"
 	@echo "make docs       docs/reference/api-support.md"
 	@echo "make wheel      dist/orion_vgpu-*.whl"
 	@echo "make clean      removes what was built; make distclean removes .venv as well"
@@ -45,6 +45,7 @@ format:
 SANITIZE = build/sanitize
 SECONDS ?= 60
 KILLS ?= 10000
+WORDS ?= 100000000
 
 $(SANITIZE)/build.ninja:
 	@$(BOOTSTRAP) --no-build test
@@ -52,12 +53,15 @@ $(SANITIZE)/build.ninja:
 
 sanitize: $(SANITIZE)/build.ninja
 	$(BIN)/meson test -C $(SANITIZE) --print-errorlogs --no-suite fuzz $(ARGS)
+	@$(BOOTSTRAP) test
+	$(BIN)/meson test -C build/venv --print-errorlogs --suite tsan
 
 fuzz: $(SANITIZE)/build.ninja
 	ORION_FUZZ_SECONDS=$(SECONDS) $(BIN)/meson test -C $(SANITIZE) --print-errorlogs --suite fuzz --timeout-multiplier 0 $(ARGS)
 
 soak:
 	@$(BOOTSTRAP) test
+	ORION_HOSTILE_WORDS=$(WORDS) ORION_KILLS=$(KILLS) ORION_TEST_ALARM=36000 $(BIN)/meson test -C build/venv --print-errorlogs --timeout-multiplier 0 transport_hostile transport_kill
 	ORION_SOAK=1 ORION_KILLS=$(KILLS) $(BIN)/pytest tests/e2e/test_kills.py --timeout 0 $(ARGS)
 
 docs:

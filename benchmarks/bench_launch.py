@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,13 +25,14 @@ def test_launch_in_the_twin(
 
 
 def test_launch_on_a_server(benchmark: Any, native: Callable[..., Figures], libcuda: Path) -> None:
-    """Against a running server that the environment names, whatever its device is."""
-    if "ORION_SERVER" not in os.environ:
-        pytest.skip("set ORION_SERVER to a server of the null device: orion up --device null")
-    benchmark.extra_info["figures"] = benchmark.pedantic(
-        native,
-        args=("launch", str(libcuda)),
-        kwargs={"title": "launch, server"},
-        rounds=1,
-        iterations=1,
-    )
+    """Two processes and shared memory between them; the null device, so that only the way there is measured."""
+    from orion_server import embedded
+
+    with embedded.start(device="null") as server:
+        benchmark.extra_info["figures"] = benchmark.pedantic(
+            native,
+            args=("launch", str(libcuda)),
+            kwargs={"title": "launch, server", "ORION_SERVER": server.address},
+            rounds=1,
+            iterations=1,
+        )

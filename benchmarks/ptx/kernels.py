@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT / "tests" / "ptx"), str(ROOT / "server")]
+sys.path.insert(0, str(ROOT / "tests" / "ptx"))
 
 import ptxhost  # noqa: E402
 from orion_server import ptx  # noqa: E402

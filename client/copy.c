@@ -50,6 +50,17 @@ CUresult orion_check_range(orion_session_t *session, CUdeviceptr address, size_t
     return bytes ? orion_copy_place(session, address, bytes, 1, &place) : CUDA_SUCCESS;
 }
 
+CUresult orion_check_rows(orion_session_t *session, CUdeviceptr address, size_t pitch, size_t width, size_t height)
+{
+    size_t bytes;
+    if (!width || !height)
+        return CUDA_SUCCESS;
+    if ((pitch < width && height > 1) || __builtin_mul_overflow(pitch, height - 1, &bytes) ||
+        __builtin_add_overflow(bytes, width, &bytes))
+        return CUDA_ERROR_INVALID_VALUE;
+    return orion_check_range(session, address, bytes);
+}
+
 CUresult orion_copy(orion_session_t *session, uint64_t to, orion_place_t to_place, uint64_t from,
                     orion_place_t from_place, size_t bytes, uint64_t stream, int wait)
 {

@@ -50,6 +50,14 @@ void orion_handle_drop(orion_session_t *session, orion_kind_t kind, void *handle
 /* For addresses that a call writes or reads without a copy of ours: CUDA_ERROR_INVALID_VALUE when [address, +bytes)
  * leaves what this process has allocated. */
 CUresult orion_check_range(orion_session_t *session, CUdeviceptr address, size_t bytes);
+/* The same for rows of `width` bytes, `pitch` apart. */
+CUresult orion_check_rows(orion_session_t *session, CUdeviceptr address, size_t pitch, size_t width, size_t height);
+/* A product that does not wrap: nothing is that long, so the range check refuses it. */
+static inline size_t orion_times(size_t count, size_t bytes)
+{
+    size_t product;
+    return __builtin_mul_overflow(count, bytes, &product) ? SIZE_MAX : product;
+}
 
 /* One record on its way. From begin to post or wait this thread holds the producer lock: validate before. */
 typedef struct orion_call {

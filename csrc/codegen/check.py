@@ -16,6 +16,7 @@ VALUES = {
     "runs": ("", "executor"),
     "implicit": ("", "stream"),
 }
+AMOUNT = re.compile(r"^(?P<name>\w+)( \* \d+)?$")
 MAX_OPCODE = 0x7FFF
 REPLY_BYTES = 4080
 # Names that generated functions use themselves.
@@ -151,6 +152,7 @@ def check_names(spec: Spec) -> None:
 def check_operation(entry: Entry, spec: Spec) -> None:
     if not entry.internal:
         check_against_signature(entry, spec)
+    check_touches(entry)
     for parameter in entry.parameters:
         check_parameter(entry, parameter)
     if entry.wire == "async":
@@ -188,6 +190,32 @@ def check_operation(entry: Entry, spec: Spec) -> None:
                 entry.place,
                 f"{entry.name}: {word} = {value!r} names no {forms[0]} parameter",
                 "name one of its parameters",
+            )
+
+
+def check_touches(entry: Entry) -> None:
+    if not entry.touches:
+        return
+    if entry.cls not in ("sync", "async"):
+        raise SpecError(
+            entry.place, f"{entry.name} is {entry.cls}: no stub would check", "drop touches"
+        )
+    address, *amounts = entry.touched
+    pointer = entry.parameter(address)
+    if pointer is None or pointer.kind.name != "device_ptr" or len(amounts) not in (1, 3):
+        raise SpecError(
+            entry.place,
+            f"{entry.name}: touches = {entry.touches!r} is no range of device memory",
+            'write "<device_ptr>, <bytes>" or "<device_ptr>, <pitch>, <row bytes>, <rows>"',
+        )
+    for amount in amounts:
+        found = AMOUNT.match(amount)
+        named = entry.parameter(found["name"]) if found else None
+        if named is None or named.form != "value":
+            raise SpecError(
+                entry.place,
+                f"{entry.name}: {amount!r} in touches is no amount",
+                'write "<parameter>" or "<parameter> * <number>"',
             )
 
 

@@ -192,6 +192,8 @@ def stub_text(entry: Entry, signature: Signature) -> str:
         check, argument = stub_check(p, signature, implicit=p in entry.extra)
         body += check
         arguments.append(argument)
+    if entry.touches:
+        body += range_check(entry)
     body.append(f"return {verb(entry)}({', '.join(arguments)});")
     if not signature.per_thread:
         return export(signature.name, signature, body)
@@ -201,6 +203,22 @@ def stub_text(entry: Entry, signature: Signature) -> str:
         + "\n"
         + exports(signature, f"stub_{entry.name}")
     )
+
+
+def range_check(entry: Entry) -> list[str]:
+    """A bad range is the caller's mistake and his error code; found on the server it would be a sticky fault."""
+    address, *amounts = entry.touched
+    given = [
+        f"orion_times({', '.join(factor.strip() for factor in amount.split('*'))})"
+        if "*" in amount
+        else amount
+        for amount in amounts
+    ]
+    check = "orion_check_range" if len(given) == 1 else "orion_check_rows"
+    return [
+        f"result = {check}(s, {address}, {', '.join(given)});",
+        "if (result != CUDA_SUCCESS) return result;",
+    ]
 
 
 def stub_check(p: Parameter, signature: Signature, *, implicit: bool) -> tuple[list[str], str]:

@@ -62,6 +62,7 @@ WORDS = (
     "runs",
     "allocates",
     "destroys",
+    "touches",
     "implicit",
     "same_as",
 )

@@ -107,6 +107,7 @@ class Entry:
     runs: str = ""
     allocates: str = ""
     destroys: str = ""
+    touches: str = ""  # "<device_ptr>, <bytes>" or "<device_ptr>, <pitch>, <row bytes>, <rows>"
     implicit: str = ""
     same_as: str = ""
     internal: bool = False
@@ -118,6 +119,10 @@ class Entry:
     def travelling(self) -> tuple[Parameter, ...]:
         """The parameters of the operation: those of the CUDA function and what the entry adds."""
         return self.parameters + self.extra
+
+    @property
+    def touched(self) -> list[str]:
+        return [item.strip() for item in self.touches.split(",")] if self.touches else []
 
     @property
     def deferred(self) -> bool:

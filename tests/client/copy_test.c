@@ -163,6 +163,28 @@ static void rows_are_copied_without_their_gaps(void)
     free(out);
 }
 
+CUresult cuMemsetD32_v2(CUdeviceptr dstDevice, unsigned int ui, size_t N);
+CUresult cuMemsetD2D16_v2(CUdeviceptr dstDevice, size_t dstPitch, unsigned short us, size_t Width, size_t Height);
+
+static void bad_fills_are_refused_and_leave_no_error(void)
+{
+    CUdeviceptr device;
+    uint32_t back[4];
+    driver_begin();
+    CHECK(orion_hand_cuMemAlloc_v2(&device, 64) == CUDA_SUCCESS);
+    CHECK(cuMemsetD32_v2(device, 7, 17) == CUDA_ERROR_INVALID_VALUE);
+    CHECK(cuMemsetD32_v2(device, 7, SIZE_MAX / 4 + 2) == CUDA_ERROR_INVALID_VALUE); /* its bytes wrap to 4 */
+    CHECK(cuMemsetD32_v2(HOST(back), 7, 1) == CUDA_ERROR_INVALID_VALUE);
+    CHECK(cuMemsetD2D16_v2(device, 16, 7, 8, 5) == CUDA_ERROR_INVALID_VALUE);
+    CHECK(cuMemsetD2D16_v2(device, 15, 7, 8, 2) == CUDA_ERROR_INVALID_VALUE);
+    CHECK(cuMemsetD2D16_v2(device, 16, 7, 8, 4) == CUDA_SUCCESS);
+    CHECK(cuMemsetD32_v2(device, 9, 16) == CUDA_SUCCESS);
+    CHECK(cuMemsetD32_v2(0, 9, 0) == CUDA_SUCCESS);
+    CHECK(orion_hand_cuMemcpyDtoH_v2(LEGACY, back, device + 48, sizeof back) == CUDA_SUCCESS);
+    CHECK(back[0] == 9 && back[3] == 9);
+    driver_end();
+}
+
 static void pointers_are_known_by_kind(void)
 {
     enum { COUNT = 6 };
@@ -200,4 +222,4 @@ static void pointers_are_known_by_kind(void)
 CHECK_MAIN(CASE(bytes_come_back_whatever_their_number), CASE(source_may_change_when_the_call_returns),
            CASE(bad_addresses_are_refused_and_leave_no_error), CASE(pinned_and_managed_memory_have_one_address),
            CASE(arena_blocks_do_not_overlap), CASE(rows_are_copied_without_their_gaps),
-           CASE(pointers_are_known_by_kind))
+           CASE(bad_fills_are_refused_and_leave_no_error), CASE(pointers_are_known_by_kind))

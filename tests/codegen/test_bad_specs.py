@@ -53,6 +53,18 @@ CASES = {
         'allocates = "size"',
         "names no value parameter",
     ),
+    "range of no memory": (
+        "memory.toml",
+        'touches = "dstDevice, N * 1"',
+        'touches = "N, N * 1"',
+        "is no range of device memory",
+    ),
+    "range of no amount": (
+        "memory.toml",
+        'touches = "dstDevice, N * 1"',
+        'touches = "dstDevice, N * M"',
+        "is no amount",
+    ),
     "mask": ("stream.toml", 'Flags = "flags(0x1)"', 'Flags = "flags(all)"', "needs a number"),
     "length": (
         "internal.toml",

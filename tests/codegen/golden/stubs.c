@@ -50,6 +50,8 @@ static CUresult stub_cuMemsetD8_v2(CUstream default_stream, CUdeviceptr dstDevic
     uint64_t default_stream_wire;
     result = orion_stream_wire(s, NULL, default_stream, &default_stream_wire);
     if (result != CUDA_SUCCESS) return result;
+    result = orion_check_range(s, dstDevice, orion_times(N, 1));
+    if (result != CUDA_SUCCESS) return result;
     return orion_post_cuMemsetD8_v2(s, dstDevice, uc, N, default_stream_wire);
 }
 

@@ -36,7 +36,40 @@ static orion_image_status_t truncated(orion_image_t *image, uint64_t body)
                             (unsigned long long)body);
 }
 
-/* One bare fatbin; *found counts the candidates. */
+typedef struct {
+    uint8_t *header; /* of the reduced fatbin, once it has an entry */
+    size_t count;
+    uint64_t bytes; /* of its entries */
+} kept_t;
+
+/* Only what is wanted is touched: the rest of a large file may well stay on disk. */
+static orion_image_status_t keep_entry(orion_image_t *image, const uint8_t *fatbin, uint64_t body, const uint8_t *entry,
+                                       uint64_t bytes, kept_t *kept)
+{
+    orion_image_status_t status;
+    if (!orion_image_readable(entry, bytes))
+        return truncated(image, body);
+    if (!kept->header) {
+        if (image->header_count == sizeof image->headers / sizeof image->headers[0])
+            return orion_image_fail(image, ORION_IMAGE_TOO_BIG, "more than %zu fatbins to link", image->header_count);
+        uint8_t *header = malloc(HEADER_BYTES);
+        if (!header)
+            return orion_image_fail(image, ORION_IMAGE_NO_MEMORY, "no memory for a fatbin header");
+        memcpy(header, fatbin, HEADER_BYTES);
+        image->headers[image->header_count++] = header;
+        kept->header = header;
+        if ((status = orion_image_add(image, header, HEADER_BYTES)))
+            return status;
+    }
+    if ((status = orion_image_add(image, entry, bytes)))
+        return status;
+    kept->count++;
+    kept->bytes += bytes;
+    return ORION_IMAGE_OK;
+}
+
+/* One bare fatbin; *found counts the candidates. PTX that is newer than the device is sent only where there is no
+ * other PTX: a GPU's driver ignores it, a device that translates PTX can mostly run it. */
 static orion_image_status_t read_one(orion_image_t *image, const uint8_t *code, size_t limit,
                                      orion_image_target_t target, size_t *found)
 {
@@ -51,8 +84,10 @@ static orion_image_status_t read_one(orion_image_t *image, const uint8_t *code, 
     if (body > BODY_MOST || body > limit - HEADER_BYTES)
         return truncated(image, body);
 
-    uint8_t *header = NULL;
-    size_t kept = 0, before = image->bytes;
+    kept_t kept = {0};
+    const uint8_t *newer = NULL; /* the oldest PTX that is too new, for a device that has nothing else */
+    uint64_t newer_bytes = 0;
+    int has_ptx = 0;
     for (uint64_t at = 0; at < body;) {
         const uint8_t *entry = code + HEADER_BYTES + at;
         uint64_t left = body - at;
@@ -60,40 +95,33 @@ static orion_image_status_t read_one(orion_image_t *image, const uint8_t *code, 
             return orion_image_fail(image, ORION_IMAGE_INVALID, "fatbin ends within an entry's header");
         if (!orion_image_readable(entry, ENTRY_HEADER_LEAST))
             return truncated(image, body);
-        uint32_t entry_header = orion_read_u32(entry + 4);
-        uint64_t payload = orion_read_u64(entry + 8);
+        uint32_t entry_header = orion_read_u32(entry + 4), sm = orion_read_u32(entry + 28);
+        uint64_t payload = orion_read_u64(entry + 8), flags = orion_read_u64(entry + 40);
+        unsigned kind = orion_read_u16(entry);
         if (entry_header < ENTRY_HEADER_LEAST || entry_header > ENTRY_HEADER_MOST || entry_header > left ||
             payload > left - entry_header || orion_read_u32(entry + 16) > payload)
             return orion_image_fail(image, ORION_IMAGE_INVALID, "fatbin entry at offset %llu reaches beyond the fatbin",
                                     (unsigned long long)at);
-        if (is_candidate(orion_read_u16(entry), orion_read_u32(entry + 28), orion_read_u64(entry + 40), target)) {
-            orion_image_status_t status;
-            /* Only what is wanted is touched: the rest of a large file may well stay on disk. */
-            if (!orion_image_readable(entry, entry_header + payload))
-                return truncated(image, body);
-            if (!header) {
-                if (image->header_count == sizeof image->headers / sizeof image->headers[0])
-                    return orion_image_fail(image, ORION_IMAGE_TOO_BIG, "more than %zu fatbins to link",
-                                            image->header_count);
-                header = malloc(HEADER_BYTES);
-                if (!header)
-                    return orion_image_fail(image, ORION_IMAGE_NO_MEMORY, "no memory for a fatbin header");
-                memcpy(header, code, HEADER_BYTES);
-                image->headers[image->header_count++] = header;
-                if ((status = orion_image_add(image, header, HEADER_BYTES)))
-                    return status;
-            }
-            if ((status = orion_image_add(image, entry, entry_header + payload)))
+        if (is_candidate(kind, sm, flags, target)) {
+            has_ptx |= kind == ENTRY_PTX;
+            orion_image_status_t status = keep_entry(image, code, body, entry, entry_header + payload, &kept);
+            if (status)
                 return status;
-            kept++;
+        } else if (kind == ENTRY_PTX && !(flags & (FLAG_ARCH_SPECIFIC | FLAG_FAMILY)) &&
+                   (!newer || sm < orion_read_u32(newer + 28))) {
+            newer = entry;
+            newer_bytes = entry_header + payload;
         }
         at += entry_header + payload;
     }
-    if (header) {
-        uint64_t kept_bytes = image->bytes - before - HEADER_BYTES;
-        memcpy(header + 8, &kept_bytes, sizeof kept_bytes);
+    if (newer && !has_ptx) {
+        orion_image_status_t status = keep_entry(image, code, body, newer, newer_bytes, &kept);
+        if (status)
+            return status;
     }
-    *found += kept;
+    if (kept.header)
+        memcpy(kept.header + 8, &kept.bytes, sizeof kept.bytes);
+    *found += kept.count;
     return ORION_IMAGE_OK;
 }
 

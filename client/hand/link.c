@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The linker as numba uses it: one input, which is the result as well; loading it decides whether it is any good. */
+/*
+ * The driver's linker. PTX texts are put one behind the other, and the server links them when the result is loaded;
+ * anything else is passed through if it is the only input. Loading the result decides whether it is any good.
+ */
 #include "context.h"
 #include "file.h"
 #include "handles.h"
@@ -13,7 +16,16 @@
 typedef struct {
     uint8_t *data; /* owned until cuLinkDestroy, as CUDA promises; a NUL follows */
     size_t bytes;
+    int is_text;
 } link_t;
+
+static int looks_like_ptx(const uint8_t *data, size_t bytes)
+{
+    size_t at = 0;
+    while (at < bytes && data[at] && strchr(" \t\r\n", data[at]))
+        at++;
+    return at + 8 <= bytes && (!memcmp(data + at, ".version", 8) || !memcmp(data + at, "//", 2));
+}
 
 static CUresult find(CUlinkState state, link_t **link_p)
 {
@@ -66,17 +78,26 @@ CUresult orion_hand_cuLinkAddData_v2(CUlinkState state, CUjitInputType type, voi
         return CUDA_ERROR_INVALID_VALUE;
     if (type != CU_JIT_INPUT_PTX && type != CU_JIT_INPUT_CUBIN && type != CU_JIT_INPUT_FATBINARY)
         return CUDA_ERROR_NOT_SUPPORTED;
-    if (link->data) {
-        orion_say("cuLinkAddData: \"%s\" is a second input, and linking several is not supported; link with nvJitLink",
+    int is_text = looks_like_ptx(data, size);
+    if (link->data && !(is_text && link->is_text)) {
+        orion_say("cuLinkAddData: \"%s\" is a second input, and only PTX is linked; compile all inputs to PTX",
                   name ? name : "");
         return CUDA_ERROR_NOT_SUPPORTED;
     }
-    link->data = malloc(size + 1);
-    if (!link->data)
+    if (is_text)
+        size = strnlen(data, size);
+    if (size > ORION_IMAGE_LIMIT - link->bytes)
+        return CUDA_ERROR_INVALID_VALUE;
+    uint8_t *grown = realloc(link->data, link->bytes + size + 2);
+    if (!grown)
         return CUDA_ERROR_OUT_OF_MEMORY;
-    memcpy(link->data, data, size);
-    link->data[size] = 0;
-    link->bytes = size;
+    link->data = grown;
+    memcpy(grown + link->bytes, data, size);
+    link->bytes += size;
+    link->is_text = is_text;
+    if (is_text)
+        grown[link->bytes++] = '\n';
+    grown[link->bytes] = 0;
     return CUDA_SUCCESS;
 }
 
@@ -105,7 +126,7 @@ CUresult orion_hand_cuLinkComplete(CUlinkState state, void **cubinOut, size_t *s
         return CUDA_ERROR_INVALID_VALUE;
     *cubinOut = link->data;
     if (sizeOut)
-        *sizeOut = link->bytes;
+        *sizeOut = link->bytes + (size_t)link->is_text; /* with the NUL: numba copies it and loads the copy */
     return CUDA_SUCCESS;
 }
 

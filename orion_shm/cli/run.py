@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import orion_shm
-from orion_shm.cli import servers
+from orion_shm.cli import python_programs, servers
 from orion_shm.cli.amounts import parse_mebibytes
 from orion_shm.cli.errors import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, EXIT_SIGNAL, CommandError
 
@@ -77,7 +77,8 @@ def execute(options: argparse.Namespace) -> int:
     if not program:
         raise CommandError("no program named; write: orion run -- CMD ARGUMENTS")
     path = find_program(program[0])
-    environment = program_environment(os.environ, orion_shm.library_directory(), options.gmem)
+    library = orion_shm.library_directory()
+    environment = program_environment(os.environ, library, options.gmem)
 
     address = servers.configured_address(options.server)
     private = options.device is not None or options.report is not None
@@ -88,15 +89,19 @@ def execute(options: argparse.Namespace) -> int:
             if getattr(options, name) is not None:
                 raise CommandError(f"--{name} is for a private server, but {address} is named")
     if address is not None:
+        # One at HOST:PORT answers programs only, so its devices are not known yet.
+        status = servers.ask_status(address) if address.startswith("unix:") else None
         if not options.quiet:
-            announce(named_server(address))
+            announce(named_server(address, status))
         environment["ORION_SERVER"] = address
+        python_programs.prepare(environment, library, python_programs.wants_ptx(status))
         return run_program(path, program, environment)
 
     with servers.start_private(options.device or "cpu", options.gmem) as server:
         if not options.quiet:
             announce(f"{servers.private_devices(server)[0]['name']} of a private server")
         environment["ORION_SERVER"] = server.address
+        python_programs.prepare(environment, library, True)
         code = run_program(path, program, environment)
         report = server.stop()
     if options.report is not None:
@@ -104,11 +109,11 @@ def execute(options: argparse.Namespace) -> int:
     return code
 
 
-def named_server(address: str) -> str:
-    """What to say of a configured server. One at HOST:PORT answers programs only, so its device is not known yet."""
-    if not address.startswith("unix:"):
+def named_server(address: str, status: servers.Status | None) -> str:
+    """What to say of a configured server, whose devices are known if it has given its status."""
+    if status is None:
         return f"the server at {address}"
-    return f"{servers.device_names(servers.ask_status(address))} of the server at {address}"
+    return f"{servers.device_names(status)} of the server at {address}"
 
 
 def announce(where: str) -> None:

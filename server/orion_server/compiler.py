@@ -20,7 +20,7 @@ MAX_THREADS = 1024
 SHARED_BYTES = 48 << 10  # of a block, static and dynamic, unless raised
 SHARED_MOST = 163 << 10
 GLOBAL_CONSTANT, GLOBAL_MANAGED = 1, 2
-_VERSION = re.compile(r"^\s*\.version\s+(\d{1,2})\.(\d)", re.MULTILINE)
+_TARGET = re.compile(r"^\s*\.target\s+(?:sm|compute)_(\d{2,3})", re.MULTILINE)
 
 
 class Line(Protocol):
@@ -62,7 +62,7 @@ class FunctionInfo:
 @dataclass
 class _Module:
     ptx: Any  # orion_server.ptx.Module
-    version: int
+    target: int  # 80 for .target sm_80; CUB chooses its tuning by it
     prints: bool
     code: dict[str, Any] = field(default_factory=dict)  # name -> CompiledKernel
 
@@ -112,25 +112,20 @@ class Compiler:
         from .images import ptx_of
 
         texts = ptx_of(image, CAPABILITY)
-        if len(texts) != 1:
-            raise ImageError(
-                errors.NOT_SUPPORTED,
-                f"the program holds {len(texts)} images that have to be linked (nvcc -rdc=true): build it without "
-                "-rdc, or link it on the host with nvcc -dlink",
-            )
         try:
-            module = ptx.parse_module(texts[0])
+            text = texts[0] if len(texts) == 1 else ptx.join(texts)
+            module = ptx.parse_module(text)
             kernels = list(module.kernels)
         except ptx.PtxError as e:
             raise ImageError(errors.INVALID_PTX, str(e)) from e
         except RecursionError as e:
             raise ImageError(errors.INVALID_PTX, "the PTX is nested too deeply") from e
-        found = _VERSION.search(texts[0])
+        found = _TARGET.search(text)
         number = next(self._ids)
         self._modules[number] = _Module(
             module,
-            int(found[1]) * 10 + int(found[2]) if found else 0,
-            any(name in texts[0] for name in ("vprintf", "__assertfail")),
+            int(found[1]) if found else CAPABILITY,
+            any(name in text for name in ("vprintf", "__assertfail")),
         )
         data = module.data
         return LoadedImage(
@@ -172,7 +167,7 @@ class Compiler:
             const_bytes=data.const_end - data.const_begin,
             local_bytes=kernel.local_bytes,
             registers=kernel.registers or 32,
-            ptx_version=module.version,
+            ptx_version=module.target,
             binary_version=CAPABILITY,
             max_dynamic_shared=max(SHARED_BYTES - kernel.static_shared, 0),
             param_bytes=kernel.param_bytes,

@@ -7,6 +7,7 @@ decompressed entry must have exactly the size that its header claims. Runs in th
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
 
@@ -26,6 +27,7 @@ FLAG_ARCHITECTURE = 0x300000  # sm_90a, sm_100f: for one chip or family only, no
 FLAG_LZ4 = 0x2000
 FLAG_ZSTD = 0x8000
 
+_VERSION = re.compile(r"^[ \t]*\.version[ \t]", re.M)
 _FATBIN = struct.Struct("<IHHQ")  # magic, version, header bytes, bytes of all entries
 _ENTRY = struct.Struct(
     "<HHIQIIHHII"
@@ -45,7 +47,7 @@ class Entry:
 
 
 def ptx_of(image: bytes, capability: int) -> list[str]:
-    """The PTX texts to load, one for each image behind the other. ImageError carries the CUresult."""
+    """The PTX texts to link, one for each image behind the other. ImageError carries the CUresult."""
     if not 0 < len(image) <= IMAGE_MOST:
         raise ImageError(
             INVALID_IMAGE,
@@ -53,10 +55,22 @@ def ptx_of(image: bytes, capability: int) -> list[str]:
         )
     view = memoryview(image)
     if len(view) >= 4 and struct.unpack_from("<I", view)[0] == FATBIN_MAGIC:
-        return [_choose(entries, capability) for entries in _fatbins(view)]
+        found = _fatbins(view)
+        # of nvcc -rdc=true the first is the linked result, which is machine code: the others are what to link
+        usable = [f for f in found if any(_is_portable(e) for e in f)] or found[:1]
+        return [_choose(entries, capability) for entries in usable]
     if bytes(view[:4]) == ELF_MAGIC:
         raise _sass_only([f"sm_{_elf_capability(view)}"])
-    return [_text(image, "the image")]
+    return _texts(_text(image, "the image"))
+
+
+def _texts(text: str) -> list[str]:
+    """The linkers of the client put the texts one behind the other: each has a .version of its own."""
+    begins = [m.start() for m in _VERSION.finditer(text)]
+    if len(begins) > ENTRIES_MOST:
+        raise ImageError(INVALID_IMAGE, f"more than {ENTRIES_MOST} PTX texts to link")
+    ends = [*begins[1:], len(text)]
+    return [text[b:e] for b, e in zip(begins, ends, strict=True)] or [text]
 
 
 def _text(data: bytes, what: str) -> str:
@@ -126,20 +140,25 @@ def _entries(view: memoryview) -> list[Entry]:
     return entries
 
 
+def _is_portable(entry: Entry) -> bool:
+    return entry.kind == KIND_PTX and not entry.flags & FLAG_ARCHITECTURE
+
+
 def _choose(entries: list[Entry], capability: int) -> str:
-    """The newest PTX that a device of this compute capability may run."""
-    portable = [e for e in entries if e.kind == KIND_PTX and not e.flags & FLAG_ARCHITECTURE]
+    """The newest PTX for this compute capability or an older one; without any, the oldest of the newer ones.
+
+    Libraries such as CuPy's carry PTX for the newest chips alone, mostly without using anything new. Where a kernel
+    does, it fails by itself and names the instruction.
+    """
+    portable = [e for e in entries if _is_portable(e)]
     fitting = [e for e in portable if e.capability <= capability]
-    if fitting:
-        best = max(fitting, key=lambda e: e.capability)
-        return _text(decompress(best), f"the PTX entry for compute_{best.capability}")
-    newer = sorted({e.capability for e in portable})
-    if newer:
-        raise ImageError(
-            NO_BINARY_FOR_GPU,
-            f"the program holds PTX for compute_{newer[0]} and newer, this device is compute_{capability}: "
-            f"build it with nvcc -gencode arch=compute_{capability},code=compute_{capability}",
+    if portable:
+        best = (
+            max(fitting, key=lambda e: e.capability)
+            if fitting
+            else min(portable, key=lambda e: e.capability)
         )
+        return _text(decompress(best), f"the PTX entry for compute_{best.capability}")
     raise _sass_only([f"sm_{e.capability}" for e in entries if e.kind == KIND_ELF])
 
 

@@ -102,10 +102,9 @@ def test_machine_code_only_names_the_compiler_flag():
     assert result_of(b"\x7fELF" + bytes(100)) == errors.NO_BINARY_FOR_GPU
 
 
-def test_newer_ptx_only_names_what_it_is_for():
-    with pytest.raises(ImageError, match="compute_90") as e:
-        ptx_of(fatbin(plain(90)), 80)
-    assert e.value.result == errors.NO_BINARY_FOR_GPU
+def test_without_older_ptx_the_oldest_of_the_newer_is_chosen():
+    assert "sm_90" in ptx_of(fatbin(plain(120), plain(90)), 80)[0]
+    assert "sm_75" in ptx_of(fatbin(plain(120), plain(75)), 80)[0]
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from .cache import MemoryCache, ObjectCache
 from .compile import CompiledKernel, compile_kernel, translate
 from .errors import PtxError
 from .index import Module, parse_module
+from .join import join
 from .llvm import Target
 from .model import KernelInfo, ModuleData, Relocation
 from .opcodes import supported_forms
@@ -28,6 +29,7 @@ __all__ = [
     "Relocation",
     "Target",
     "compile_kernel",
+    "join",
     "parse_module",
     "prepare",
     "supported_forms",

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from .body import parse_body
 from .declare import parse_params, parse_variables
@@ -22,8 +22,9 @@ _HEAD = re.compile(
     re.S,
 )
 _LIMIT = re.compile(r"\.(maxntid|reqntid)\s+(\d+)(?:\s*,\s*(\d+))?(?:\s*,\s*(\d+))?")
-_SHARED = re.compile(r"(?<!\w)\.shared\s[^;{}]*;")
-_LOCAL = re.compile(r"(?<!\w)\.local\s[^;{}]*;")
+# Without a look behind, so that the engine can search for the word itself; ld.shared has no blank behind it.
+_SHARED = re.compile(r"\.shared\s[^;{}]*;")
+_LOCAL = re.compile(r"\.local\s[^;{}]*;")
 _FUNCTION_VALUE = re.compile(r"\bmov\.[bu]64\s+[\w$%]+\s*,\s*([A-Za-z_$][\w$]*)\s*;")
 _ADDRESS_SIZE = re.compile(r"^\s*\.address_size\s+(\d+)", re.M)
 
@@ -48,9 +49,7 @@ class Module:
         self._has_functions = any(not f.entry for f in self.functions.values())
         self.ordinals = {name: i for i, name in enumerate(self.functions)}
         self.data: ModuleData = lay_out(self.variables, self.ordinals)
-        self.kernels: dict[str, KernelInfo] = {
-            f.name: self._describe(f) for f in self.functions.values() if f.entry
-        }
+        self.kernels: Mapping[str, KernelInfo] = Kernels(self)
 
     def body(self, name: str) -> Body:
         """The parsed body of a function; parsed at the first call."""
@@ -144,7 +143,8 @@ class Module:
             self.functions[function.name] = function
         return end
 
-    def _describe(self, function: Function) -> KernelInfo:
+    def describe(self, function: Function) -> KernelInfo:
+        """What a host may know of a kernel."""
         last = function.params[-1] if function.params else None
         info = KernelInfo(
             function.name,
@@ -158,6 +158,9 @@ class Module:
 
     def _own(self, function: Function, pattern: re.Pattern[str]) -> Iterator[Variable]:
         for match in pattern.finditer(self.text, function.start, function.end):
+            before = self.text[match.start() - 1]
+            if before.isalnum() or before == "_":
+                continue  # a state space of an instruction
             yield from parse_variables(match.group()[:-1], self.lines.at(match.start()))
 
     def shared_layout(self, function: Function) -> tuple[dict[str, int], int]:
@@ -197,6 +200,28 @@ class Module:
             return True  # a called function may name them
         body = self.text[function.start : function.end]
         return any(v.name in body for v in variables)
+
+
+class Kernels(Mapping[str, KernelInfo]):
+    """The kernels of a module, each described when it is first asked for: libraries have hundreds and use a few."""
+
+    def __init__(self, module: Module) -> None:
+        self._module = module
+        self._names = {name: None for name, f in module.functions.items() if f.entry}
+        self._known: dict[str, KernelInfo] = {}
+
+    def __getitem__(self, name: str) -> KernelInfo:
+        if name not in self._names:
+            raise KeyError(name)
+        if name not in self._known:
+            self._known[name] = self._module.describe(self._module.functions[name])
+        return self._known[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 def parse_module(text: str) -> Module:

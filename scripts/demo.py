@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The main job of Orion, end to end: unmodified CUDA programs on a machine without a GPU.
 
-Compiles the examples with nvcc from PyPI wheels, runs each under `orion run`, and ends with a
-table. Its columns from "device" to "bytes" are what the server counted, not what we expect.
+Compiles the examples with nvcc from PyPI wheels, runs each under `orion run`, then those that use CuPy
+and Numba, and ends with a table. Its columns from "device" to "bytes" are what the server counted, not what we expect.
 Exit code 0 only if every program passed over shared memory.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import subprocess
@@ -32,15 +33,16 @@ PASSED, FAILED = "PASSED", "FAILED"
 
 @dataclass(frozen=True)
 class Program:
-    """An example and how its CUDA runtime is linked."""
+    """An example and how its CUDA runtime is linked; a Python program names the module that it needs instead."""
 
     source: str
-    cudart: str
+    cudart: str = ""
+    module: str = ""
 
     @property
     def name(self) -> str:
         """For people: "vectorAdd (shared cudart)"."""
-        return f"{self.source} ({self.cudart} cudart)"
+        return f"{self.source} ({self.cudart} cudart)" if self.cudart else f"{self.source}.py"
 
 
 PROGRAMS = (
@@ -48,6 +50,10 @@ PROGRAMS = (
     Program("vectorAdd", "shared"),
     Program("matmul", "static"),
     Program("reduction", "static"),
+)
+PYTHON_PROGRAMS = (
+    Program("cupy_demo", module="cupy"),
+    Program("numba_demo", module="numba.cuda"),
 )
 
 
@@ -77,11 +83,11 @@ def compile_program(nvcc: Nvcc, program: Program, folder: Path) -> Path:
     return output
 
 
-def run_program(program: Program, binary: Path, folder: Path) -> Outcome:
+def run_program(program: Program, arguments: Sequence[str], folder: Path) -> Outcome:
     """Runs one program under `orion run` and judges it by its own words and the server's report."""
     outcome = Outcome(program)
-    report = folder / f"{binary.name}.json"
-    command = [orion_command(), "run", "--report", str(report), "--", str(binary)]
+    report = folder / f"{program.source}-{program.cudart}.json"
+    command = [orion_command(), "run", "--report", str(report), "--", *arguments]
     say(f"running {program.name}")
     began = time.monotonic()
     try:
@@ -105,6 +111,14 @@ def run_program(program: Program, binary: Path, folder: Path) -> Outcome:
     outcome.why = judge(done.returncode, done.stdout, outcome.session)
     outcome.result = FAILED if outcome.why else PASSED
     return outcome
+
+
+def is_installed(module: str) -> bool:
+    """Whether this Python has the module; it is not imported, since that looks for a GPU."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ImportError:
+        return False
 
 
 def orion_command() -> str:
@@ -177,7 +191,13 @@ def main() -> int:
             print(f"demo: {error}", file=sys.stderr)
             return 1
         for program, binary in zip(PROGRAMS, binaries, strict=True):
-            outcomes.append(run_program(program, binary, folder))
+            outcomes.append(run_program(program, [str(binary)], folder))
+        for program in PYTHON_PROGRAMS:
+            if is_installed(program.module):
+                script = str(EXAMPLES / f"{program.source}.py")
+                outcomes.append(run_program(program, [sys.executable, script], folder))
+            else:
+                say(f"left out {program.name}: {program.module} is not installed")
     print()
     outcome_table(outcomes).print()
     print()

@@ -122,6 +122,12 @@ static int destroy(const nvjitlink_t *library, handle_t *handle_p)
     return library->destroy(handle_p);
 }
 
+/* The server brings what it can do of CUDA's device runtime by itself. */
+static int is_device_runtime(const char *name)
+{
+    return name && strstr(name, "libcudadevrt") != NULL;
+}
+
 static int add_data(const nvjitlink_t *library, handle_t handle, int type, const void *data, size_t size,
                     const char *name)
 {
@@ -134,6 +140,8 @@ static int add_data(const nvjitlink_t *library, handle_t handle, int type, const
         link->ir = 1;
         return library->add_data(handle, type, data, size, name);
     }
+    if (is_device_runtime(name))
+        return 0;
     orion_say("nvJitLink: \"%s\" is no PTX and no LTO IR, and this device links nothing else", name ? name : "");
     return LINK_INVALID_INPUT;
 }

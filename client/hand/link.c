@@ -76,6 +76,8 @@ CUresult orion_hand_cuLinkAddData_v2(CUlinkState state, CUjitInputType type, voi
         return result;
     if (!data || !size || size > ORION_IMAGE_LIMIT)
         return CUDA_ERROR_INVALID_VALUE;
+    if (type == CU_JIT_INPUT_LIBRARY && name && strstr(name, "libcudadevrt"))
+        return CUDA_SUCCESS; /* the server brings what it can do of CUDA's device runtime by itself */
     if (type != CU_JIT_INPUT_PTX && type != CU_JIT_INPUT_CUBIN && type != CU_JIT_INPUT_FATBINARY)
         return CUDA_ERROR_NOT_SUPPORTED;
     int is_text = looks_like_ptx(data, size);

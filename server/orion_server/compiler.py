@@ -114,7 +114,7 @@ class Compiler:
         texts = ptx_of(image, CAPABILITY)
         try:
             text = texts[0] if len(texts) == 1 else ptx.join(texts)
-            module = ptx.parse_module(text)
+            module = ptx.complete(text)
             kernels = list(module.kernels)
         except ptx.PtxError as e:
             raise ImageError(errors.INVALID_PTX, str(e)) from e

@@ -290,6 +290,9 @@ static size_t round64(size_t n)
     return (n + 63u) & ~(size_t)63u;
 }
 
+/* Shared memory comes first in a block's memory; PTX may ask that its variables are aligned to that much. */
+#define SHARED_ALIGN 1024u
+
 static int prepare(orion_cpu_block_t *block, const orion_cpu_kernel_t *kernel, const orion_cpu_launch_t *launch)
 {
     const uint32_t threads = launch->block[0] * launch->block[1] * launch->block[2];
@@ -304,10 +307,11 @@ static int prepare(orion_cpu_block_t *block, const orion_cpu_kernel_t *kernel, c
     if (block->memory_bytes < need) {
         free(block->memory);
         block->memory_bytes = 0;
-        block->memory = aligned_alloc(64, round64(need + need / 2));
+        const size_t room = (need + need / 2 + SHARED_ALIGN - 1) & ~(size_t)(SHARED_ALIGN - 1);
+        block->memory = aligned_alloc(SHARED_ALIGN, room);
         if (block->memory == NULL)
             return ORION_CPU_NO_MEMORY;
-        block->memory_bytes = round64(need + need / 2);
+        block->memory_bytes = room;
     }
     memcpy(block->ntid, launch->block, sizeof(block->ntid));
     memcpy(block->nctaid, launch->grid, sizeof(block->nctaid));

@@ -10,6 +10,7 @@ from __future__ import annotations
 from . import emit as _emit  # enters all opcodes in the table
 from .cache import MemoryCache, ObjectCache
 from .compile import CompiledKernel, compile_kernel, translate
+from .device_runtime import complete
 from .errors import PtxError
 from .index import Module, parse_module
 from .join import join
@@ -29,6 +30,7 @@ __all__ = [
     "Relocation",
     "Target",
     "compile_kernel",
+    "complete",
     "join",
     "parse_module",
     "prepare",

@@ -1,0 +1,416 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CuPy against NumPy: the same expression on both, and CuPy's own ways to write kernels. Nothing here knows of Orion."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import checks
+import cupy as cp
+import numpy as np
+
+random = np.random.default_rng(1)
+FLOATS = random.standard_normal(5000)
+INTEGERS = random.integers(-50, 50, 5000)
+MATRIX = random.standard_normal((37, 53))
+
+
+def same(expression: Callable[..., Any], *arrays: np.ndarray, exact: bool = False) -> None:
+    """The expression gives the same dtype, shape and values with either library."""
+    wanted = np.asarray(expression(np, *arrays))
+    got = cp.asnumpy(expression(cp, *map(cp.asarray, arrays)))
+    assert got.dtype == wanted.dtype, (got.dtype, wanted.dtype)
+    assert got.shape == wanted.shape, (got.shape, wanted.shape)
+    if exact or wanted.dtype.kind in "biu":
+        np.testing.assert_array_equal(got, wanted)
+    else:
+        tolerance = {2: 2e-3, 4: 2e-6, 8: 1e-12}.get(
+            wanted.dtype.itemsize // (2 if wanted.dtype.kind == "c" else 1), 1e-6
+        )
+        np.testing.assert_allclose(got, wanted, rtol=tolerance, atol=tolerance)
+
+
+def check_creation():
+    for shape in ((), (7,), (3, 5, 2), (0, 4)):
+        same(lambda xp, shape=shape: xp.zeros(shape), exact=True)
+        same(lambda xp, shape=shape: xp.ones(shape, dtype="i4"), exact=True)
+        same(lambda xp, shape=shape: xp.full(shape, 2.5, dtype="f4"), exact=True)
+    same(lambda xp: xp.arange(3, 1000, 7), exact=True)
+    same(lambda xp: xp.linspace(0, 1, 101))
+    same(lambda xp: xp.eye(9, 11, 2), exact=True)
+    same(lambda xp: xp.tri(6, 5, -1), exact=True)
+    same(lambda xp, a: xp.diag(a), FLOATS[:40], exact=True)
+    same(lambda xp, a: xp.ascontiguousarray(a.T), MATRIX, exact=True)
+    same(lambda xp: xp.stack(xp.meshgrid(xp.arange(4), xp.arange(5))), exact=True)
+
+
+def check_dtypes():
+    for name in "? i1 i2 i4 i8 u1 u2 u4 u8 f2 f4 f8 c8 c16".split():
+        same(lambda xp, a, name=name: a.astype(name) + xp.ones((), dtype=name), INTEGERS)
+        same(lambda xp, a, name=name: a.astype(name).astype("f4"), np.abs(INTEGERS))
+    same(lambda xp, a: a.astype("i4"), FLOATS * 1000)
+    same(lambda xp, a: a.view("u8") >> 52, FLOATS)
+
+
+def check_elementwise():
+    same(lambda xp, a, b: a * b - a / b + a**2, FLOATS, FLOATS[::-1].copy())
+    same(lambda xp, a: xp.sin(a) * xp.exp(-a) + xp.sqrt(xp.abs(a)) + xp.log1p(a * a), FLOATS)
+    same(lambda xp, a: xp.arctan2(a, 0.5) + xp.tanh(a) + xp.cbrt(a) + xp.expm1(a), FLOATS)
+    same(lambda xp, a, b: (a // b, a % b, a & b, a | b, a ^ b)[1], INTEGERS, np.full(5000, 7))
+    same(lambda xp, a: a // 7, INTEGERS)
+    same(lambda xp, a: (a << 2) | (a >> 1), INTEGERS)
+    same(lambda xp, a: xp.clip(a, -0.5, 0.5), FLOATS, exact=True)
+    same(lambda xp, a: xp.floor(a) + xp.ceil(a) + xp.rint(a) + xp.trunc(a), FLOATS * 9, exact=True)
+    same(lambda xp, a: xp.isnan(a / (a > 0)), FLOATS)
+    same(lambda xp, a, b: xp.maximum(a, b) - xp.fmin(a, b), FLOATS, FLOATS[::-1].copy())
+    same(lambda xp, a: xp.logaddexp(a, 1.0) + xp.hypot(a, 2.0) + xp.copysign(1.0, a), FLOATS)
+    same(lambda xp, a, b: xp.divmod(a, b)[0] + xp.gcd(a, b), INTEGERS, np.full(5000, 6))
+
+
+def check_float32_math():
+    a = FLOATS.astype("f4")
+    same(lambda xp, a: xp.sin(a) + xp.cos(a) + xp.tan(a / 4), a)
+    same(lambda xp, a: xp.exp(a) * xp.log(xp.abs(a) + 1) + xp.power(xp.abs(a), 1.5), a)
+
+
+def check_broadcasting():
+    same(lambda xp, a, b: a + b, MATRIX, MATRIX[0])
+    same(lambda xp, a, b: a[:, None, :] * b[None, :, None], MATRIX[:5], MATRIX[0, :7])
+    same(lambda xp, a: a - a.mean(axis=0), MATRIX)
+    same(lambda xp, a: xp.broadcast_to(a, (4, 53)) + 1, MATRIX[0])
+
+
+def check_where():
+    same(lambda xp, a: xp.where(a > 0, a, -a), FLOATS, exact=True)
+    same(lambda xp, a: xp.where(a > 0)[0], FLOATS)
+    same(lambda xp, a: xp.nonzero(a > 1)[0], FLOATS)
+    same(lambda xp, a: xp.argwhere(a > 1), MATRIX)
+    same(lambda xp, a: xp.flatnonzero(a < 0), FLOATS)
+
+
+def check_take_and_indexing():
+    index = random.integers(0, 5000, 700)
+    same(lambda xp, a, i: xp.take(a, i), FLOATS, index, exact=True)
+    same(lambda xp, a, i: a[i], FLOATS, index, exact=True)
+    same(lambda xp, a: a[a > 0], FLOATS, exact=True)
+    same(lambda xp, a: a[3:-3:2, ::-1], MATRIX, exact=True)
+    same(lambda xp, a, i: a[i % 37][:, i[:9] % 53], MATRIX, index, exact=True)
+    same(lambda xp, a: xp.take_along_axis(a, xp.argsort(a, axis=1), axis=1), MATRIX, exact=True)
+    same(lambda xp, a: xp.concatenate([a, a[:5]]) + xp.roll(xp.concatenate([a, a[:5]]), 3), MATRIX)
+
+    def assigned(xp, a, i):
+        b = a.copy()
+        b[i] = -1
+        b[b > 1] = 7
+        b[10:20] += 3
+        return b
+
+    same(assigned, FLOATS, index, exact=True)
+
+
+def check_sum():
+    for axis in (None, 0, 1):
+        same(lambda xp, a, axis=axis: a.sum(axis=axis), MATRIX)
+    same(lambda xp, a: a.sum(), FLOATS)
+    same(lambda xp, a: a.sum(), INTEGERS)
+    same(lambda xp, a: a.sum(), np.arange(300_000))
+    same(lambda xp, a: xp.sum(a > 0), FLOATS)
+    same(lambda xp, a: a.prod(), FLOATS[:30])
+    same(lambda xp, a: (a.mean(), a.std(), a.var())[1], FLOATS)
+    same(lambda xp, a: xp.median(a), FLOATS)
+    same(lambda xp, a: xp.percentile(a, 30), FLOATS)
+
+
+def check_max_and_argmax():
+    for axis in (None, 0, 1):
+        same(lambda xp, a, axis=axis: a.max(axis=axis), MATRIX, exact=True)
+        same(lambda xp, a, axis=axis: a.argmax(axis=axis), MATRIX)
+        same(lambda xp, a, axis=axis: a.argmin(axis=axis), MATRIX)
+    same(lambda xp, a: a.min(), INTEGERS)
+    same(lambda xp, a: xp.nanmax(xp.where(a > 2, xp.nan, a)), FLOATS, exact=True)
+    same(lambda xp, a: xp.any(a > 3) | xp.all(a > -9), FLOATS)
+
+
+def check_cumsum():
+    same(lambda xp, a: xp.cumsum(a), FLOATS)
+    same(lambda xp, a: xp.cumsum(a), np.arange(100_000))
+    same(lambda xp, a: xp.cumsum(a, axis=1), MATRIX)
+    same(lambda xp, a: xp.cumprod(a), 1 + FLOATS[:100] / 100)
+    same(lambda xp, a: xp.diff(a), FLOATS)
+
+
+def check_sort():
+    same(lambda xp, a: xp.sort(a), FLOATS, exact=True)
+    same(lambda xp, a: xp.sort(a), INTEGERS)
+    same(lambda xp, a: xp.sort(a.astype("f4")), random.standard_normal(100_000), exact=True)
+    same(lambda xp, a: xp.sort(a, axis=0), MATRIX, exact=True)
+    same(lambda xp, a: xp.argsort(a), FLOATS)
+    same(lambda xp, a: xp.lexsort(xp.stack([a, a % 7])), INTEGERS)
+    same(lambda xp, a: xp.partition(a, 100)[100], FLOATS, exact=True)
+    same(lambda xp, a: xp.searchsorted(xp.sort(a), a[:50]), FLOATS)
+
+
+def check_unique():
+    same(lambda xp, a: xp.unique(a), INTEGERS)
+    for part in range(4):
+        same(
+            lambda xp, a, part=part: xp.unique(
+                a, return_index=True, return_inverse=True, return_counts=True
+            )[part],
+            INTEGERS,
+        )
+
+
+def check_bincount_and_histogram():
+    same(lambda xp, a: xp.bincount(a + 50), INTEGERS)
+    same(lambda xp, a, w: xp.bincount(a + 50, weights=w), INTEGERS, FLOATS)
+    same(lambda xp, a: xp.histogram(a, bins=20)[0], FLOATS)
+    same(lambda xp, a: xp.digitize(a, xp.linspace(-2, 2, 9)), FLOATS)
+
+
+def check_scatter_add():
+    index = random.integers(0, 50, 5000)
+
+    def added(xp, i, a):
+        out = xp.zeros(50)
+        xp.add.at(out, i, a)
+        return out
+
+    same(added, index, FLOATS)
+
+
+def check_complex():
+    z = FLOATS + 1j * FLOATS[::-1]
+    same(lambda xp, z: z * z.conj() + xp.exp(1j * z.real) / (z + 3), z)
+    same(lambda xp, z: xp.abs(z) + xp.angle(z), z)
+    same(lambda xp, z: xp.sqrt(z).sum(), z)
+    same(lambda xp, z: (z * 2).imag, z.astype("c8"))
+
+
+def check_float16():
+    half = FLOATS.astype("f2")
+    same(lambda xp, a: a * 2 + 1, half)
+    same(lambda xp, a: a.astype("f4").sum(), half)
+    same(lambda xp, a: xp.sort(a), half, exact=True)
+    same(lambda xp, a: xp.maximum(a, 0).max(), half, exact=True)
+    same(lambda xp, a: xp.sqrt(xp.abs(a)), half)
+
+
+def check_random():
+    numbers = cp.random.default_rng(5).random(20_000)
+    assert 0 <= float(numbers.min())
+    assert float(numbers.max()) < 1
+    assert abs(float(numbers.mean()) - 0.5) < 0.02
+    normal = cp.random.default_rng(5).standard_normal(20_000)
+    assert abs(float(normal.mean())) < 0.05
+    assert abs(float(normal.std()) - 1) < 0.05
+    integers = cp.random.default_rng(5).integers(0, 10, 20_000)
+    assert cp.bincount(integers).min() > 1500
+
+
+def check_raw_kernel():
+    kernel = cp.RawKernel(
+        r"""
+        extern "C" __global__ void scale(const float *in, float *out, float by, int n) {
+            int i = blockIdx.x * blockDim.x + threadIdx.x;
+            if (i < n) out[i] = in[i] * by;
+        }""",
+        "scale",
+    )
+    x = cp.arange(1000, dtype="f4")
+    out = cp.empty_like(x)
+    kernel((8,), (128,), (x, out, np.float32(2.5), np.int32(1000)))
+    np.testing.assert_array_equal(out.get(), np.arange(1000, dtype="f4") * np.float32(2.5))
+    assert kernel.max_threads_per_block == 1024
+    assert kernel.attributes["shared_size_bytes"] == 0
+
+
+def check_raw_module():
+    module = cp.RawModule(
+        code=r"""
+        __constant__ double table[4];
+        template <typename T> __device__ T twice(T x) { return x + x; }
+        template <typename T> __global__ void apply(T *x, int n) {
+            extern __shared__ double tile[];
+            int i = threadIdx.x;
+            tile[i] = i < n ? x[i] : 0;
+            __syncthreads();
+            if (i < n) x[i] = twice<T>((T)tile[n - 1 - i]) + (T)table[i % 4];
+        }""",
+        options=("-std=c++17",),
+        name_expressions=["apply<float>", "apply<long long>"],
+    )
+    table = np.array([1.0, 2.0, 3.0, 4.0])
+    cp.ndarray(4, "f8", module.get_global("table")).set(table)
+    for name, dtype in (("apply<float>", "f4"), ("apply<long long>", "i8")):
+        x = cp.arange(100, dtype=dtype)
+        module.get_function(name)((1,), (128,), (x, np.int32(100)), shared_mem=1024)
+        wanted = 2 * np.arange(100, dtype=dtype)[::-1] + np.tile(table, 25).astype(dtype)
+        np.testing.assert_array_equal(x.get(), wanted)
+
+
+def check_block_primitives():
+    code = r"""
+    #include <cub/block/block_reduce.cuh>
+    #include <cub/block/block_scan.cuh>
+    #include <cub/block/block_radix_sort.cuh>
+    extern "C" __global__ void work(const int *in, int *sorted, int *scanned, int *total) {
+        typedef cub::BlockRadixSort<int, 128, 2> Sort;
+        typedef cub::BlockScan<int, 128> Scan;
+        typedef cub::BlockReduce<int, 128> Reduce;
+        __shared__ typename Sort::TempStorage s;
+        __shared__ typename Scan::TempStorage c;
+        __shared__ typename Reduce::TempStorage r;
+        int t = threadIdx.x, mine[2] = {in[2 * t], in[2 * t + 1]}, before;
+        int sum = Reduce(r).Sum(mine[0] + mine[1]);
+        Scan(c).ExclusiveSum(mine[0] + mine[1], before);
+        scanned[t] = before;
+        Sort(s).Sort(mine);
+        sorted[2 * t] = mine[0]; sorted[2 * t + 1] = mine[1];
+        if (t == 0) *total = sum;
+    }"""
+    work = cp.RawKernel(code, "work", options=("-std=c++17",))
+    data = random.integers(-1000, 1000, 256).astype("i4")
+    ordered, scanned, total = cp.empty(256, "i4"), cp.empty(128, "i4"), cp.empty(1, "i4")
+    work((1,), (128,), (cp.asarray(data), ordered, scanned, total))
+    pairs = data.reshape(128, 2).sum(axis=1)
+    np.testing.assert_array_equal(ordered.get(), np.sort(data))
+    np.testing.assert_array_equal(scanned.get(), np.cumsum(pairs) - pairs)
+    assert total.item() == data.sum()
+
+
+def check_elementwise_kernel():
+    kernel = cp.ElementwiseKernel(
+        "T x, T y, raw T z, float64 k", "T out", "out = (x - y) * (x - y) + z[i % 10] * k", "distance"
+    )
+    a, b = FLOATS, FLOATS[::-1].copy()
+    got = kernel(cp.asarray(a), cp.asarray(b), cp.asarray(a[:10]), 3.0)
+    wanted = (a - b) ** 2 + np.tile(a[:10], 500) * 3
+    np.testing.assert_allclose(got.get(), wanted, rtol=1e-13, atol=1e-13)
+
+
+def check_reduction_kernel():
+    norm = cp.ReductionKernel("T x", "T y", "x * x", "a + b", "y = sqrt(a)", "0", "length_of")
+    np.testing.assert_allclose(norm(cp.asarray(FLOATS)).get(), np.linalg.norm(FLOATS), rtol=1e-12)
+    np.testing.assert_allclose(
+        norm(cp.asarray(MATRIX), axis=1).get(), np.linalg.norm(MATRIX, axis=1), rtol=1e-12
+    )
+
+
+def check_fuse():
+    @cp.fuse()
+    def smooth(x, y):
+        return cp.sqrt(x * x + y * y) * 0.5 + cp.where(x > y, x, y)
+
+    @cp.fuse()
+    def total(x):
+        return cp.sum(x * 2.0 + 1.0)
+
+    a, b = FLOATS, FLOATS[::-1].copy()
+    got = smooth(cp.asarray(a), cp.asarray(b))
+    np.testing.assert_allclose(got.get(), np.sqrt(a * a + b * b) * 0.5 + np.maximum(a, b), rtol=1e-13)
+    np.testing.assert_allclose(total(cp.asarray(a)).get(), (a * 2 + 1).sum(), rtol=1e-10)
+
+
+def check_streams():
+    streams = [cp.cuda.Stream(non_blocking=True) for _ in range(3)]
+    results = []
+    for number, stream in enumerate(streams):
+        with stream:
+            results.append(cp.arange(10_000, dtype="f8") * number)
+    for number, stream in enumerate(streams):
+        stream.synchronize()
+        assert stream.done
+        np.testing.assert_array_equal(results[number].get(stream=stream), np.arange(10_000.0) * number)
+    seen = []
+    streams[0].launch_host_func(seen.append, 41)
+    streams[0].synchronize()
+    assert seen == [41]
+
+
+def check_events():
+    begin, end = cp.cuda.Event(), cp.cuda.Event()
+    stream = cp.cuda.Stream()
+    begin.record(stream)
+    with stream:
+        x = cp.ones(100_000)
+        for _ in range(5):
+            x = x * 2
+    end.record(stream)
+    cp.cuda.get_current_stream().wait_event(end)
+    end.synchronize()
+    assert end.done
+    assert cp.cuda.get_elapsed_time(begin, end) > 0
+    assert float(x[7]) == 32
+
+
+def check_pinned_memory():
+    memory = cp.cuda.alloc_pinned_memory(8 * 1000)
+    host = np.frombuffer(memory, "f8", 1000)
+    host[:] = np.arange(1000)
+    device = cp.empty(1000)
+    stream = cp.cuda.Stream(non_blocking=True)
+    device.set(host, stream=stream)
+    back = cp.empty_like(device)
+    with stream:
+        back[:] = device * 3
+    back.get(stream=stream, out=host)
+    stream.synchronize()
+    np.testing.assert_array_equal(host, np.arange(1000) * 3.0)
+
+
+def check_memory_pool():
+    pool = cp.get_default_memory_pool()
+    pool.free_all_blocks()
+    before = pool.used_bytes()
+    x = cp.zeros(1 << 18, "f4")
+    assert pool.used_bytes() - before == 1 << 20
+    assert pool.total_bytes() >= 1 << 20
+    del x
+    assert pool.used_bytes() == before
+    pool.free_all_blocks()
+    free, total = cp.cuda.runtime.memGetInfo()
+    assert 0 < free <= total
+    with cp.cuda.using_allocator(cp.cuda.MemoryAsyncPool().malloc):
+        assert float(cp.ones(1000).sum()) == 1000
+    with cp.cuda.using_allocator(cp.cuda.malloc_managed):
+        assert float(cp.ones(1000).sum()) == 1000
+    cp.cuda.Device().synchronize()
+
+
+def check_polynomials_and_interpolation():
+    same(lambda xp, a: xp.interp(a, xp.linspace(-3, 3, 10), xp.arange(10.0)), FLOATS)
+    same(lambda xp, a: xp.polyval(xp.asarray([1.0, 2.0, 3.0]), a), FLOATS)
+    same(lambda xp, a: xp.trapezoid(a, dx=0.5), FLOATS)
+    same(lambda xp, a: xp.gradient(a), FLOATS)
+
+
+def check_device_printf():
+    kernel = cp.RawKernel(
+        r"""
+        extern "C" __global__ void speak(int n) {
+            if (threadIdx.x < n) printf("thread %d says %.2f %s\n", threadIdx.x, 0.5 * threadIdx.x, "hello");
+        }""",
+        "speak",
+    )
+    kernel((1,), (32,), (np.int32(3),))
+    cp.cuda.Device().synchronize()
+
+
+def check_errors():
+    try:
+        cp.RawKernel('extern "C" __global__ void broken() { nonsense; }', "broken")((1,), (1,), ())
+        raise AssertionError("it compiled")
+    except cp.cuda.compiler.CompileException as error:
+        assert "nonsense" in str(error)
+    try:
+        cp.RawKernel('extern "C" __global__ void big() {}', "big")((1,), (2000,), ())
+        raise AssertionError("it was launched")
+    except cp.cuda.driver.CUDADriverError as error:
+        assert "INVALID_VALUE" in str(error)
+
+
+if __name__ == "__main__":
+    sys.exit(checks.main(dict(globals())))

@@ -211,20 +211,20 @@ static int cubin(const nvjitlink_t *library, handle_t handle, void *out)
 }
 
 /* name, parameters, arguments */
-#define HOOKS(X, n)                                                                                              \
-    X(n, create, (handle_t * handle_p, uint32_t count, const char **options), (handle_p, count, options))        \
-    X(n, destroy, (handle_t * handle_p), (handle_p))                                                             \
-    X(n, add_data, (handle_t handle, int type, const void *data, size_t size, const char *name),                 \
-      (handle, type, data, size, name))                                                                          \
-    X(n, add_file, (handle_t handle, int type, const char *path), (handle, type, path))                          \
-    X(n, complete, (handle_t handle), (handle))                                                                  \
-    X(n, cubin_size, (handle_t handle, size_t * size_p), (handle, size_p))                                       \
+#define HOOKS(X, n)                                                                                       \
+    X(n, create, (handle_t * handle_p, uint32_t count, const char **options), (handle_p, count, options)) \
+    X(n, destroy, (handle_t * handle_p), (handle_p))                                                      \
+    X(n, add_data, (handle_t handle, int type, const void *data, size_t size, const char *name),          \
+      (handle, type, data, size, name))                                                                   \
+    X(n, add_file, (handle_t handle, int type, const char *path), (handle, type, path))                   \
+    X(n, complete, (handle_t handle), (handle))                                                           \
+    X(n, cubin_size, (handle_t handle, size_t *size_p), (handle, size_p))                                 \
     X(n, cubin, (handle_t handle, void *out), (handle, out))
 #define UNPACK(...) __VA_ARGS__
-#define SLOT(n, verb, parameters, arguments)                  \
-    static int verb##_##n parameters                          \
-    {                                                         \
-        return verb(&libraries[n], UNPACK arguments);         \
+#define SLOT(n, verb, parameters, arguments)          \
+    static int verb##_##n parameters                  \
+    {                                                 \
+        return verb(&libraries[n], UNPACK arguments); \
     }
 HOOKS(SLOT, 0)
 HOOKS(SLOT, 1)
@@ -236,9 +236,9 @@ enum { NAMES = 9, HOOKED = 7 };
 static void *const hooks[ORION_COMPILER_SLOTS][HOOKED] = {
     {HOOKS(ENTRY, 0)}, {HOOKS(ENTRY, 1)}, {HOOKS(ENTRY, 2)}, {HOOKS(ENTRY, 3)}};
 static const char *const names[NAMES] = {
-    "nvJitLinkCreate",   "nvJitLinkDestroy",            "nvJitLinkAddData",        "nvJitLinkAddFile",
-    "nvJitLinkComplete", "nvJitLinkGetLinkedCubinSize", "nvJitLinkGetLinkedCubin", "nvJitLinkGetLinkedPtxSize",
-    "nvJitLinkGetLinkedPtx"};
+    "nvJitLinkCreate",         "nvJitLinkDestroy",          "nvJitLinkAddData",
+    "nvJitLinkAddFile",        "nvJitLinkComplete",         "nvJitLinkGetLinkedCubinSize",
+    "nvJitLinkGetLinkedCubin", "nvJitLinkGetLinkedPtxSize", "nvJitLinkGetLinkedPtx"};
 
 /* `name` without the "__" in front; "_13_5" may follow, as in what nvJitLink's header calls. */
 void *orion_nvjitlink_hook(const char *name, void *found)

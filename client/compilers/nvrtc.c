@@ -78,18 +78,18 @@ static int cubin(const nvrtc_t *nvrtc, program_t program, char *out)
     return orion_wants_ptx() ? nvrtc->ptx(program, out) : nvrtc->cubin(program, out);
 }
 
-#define SLOT(n)                                                                                   \
-    static int compile_##n(program_t program, int count, const char *const *options)             \
-    {                                                                                             \
-        return compile(&libraries[n], program, count, options);                                   \
-    }                                                                                             \
-    static int cubin_size_##n(program_t program, size_t *size_p)                                  \
-    {                                                                                             \
-        return cubin_size(&libraries[n], program, size_p);                                        \
-    }                                                                                             \
-    static int cubin_##n(program_t program, char *out)                                            \
-    {                                                                                             \
-        return cubin(&libraries[n], program, out);                                                \
+#define SLOT(n)                                                                      \
+    static int compile_##n(program_t program, int count, const char *const *options) \
+    {                                                                                \
+        return compile(&libraries[n], program, count, options);                      \
+    }                                                                                \
+    static int cubin_size_##n(program_t program, size_t *size_p)                     \
+    {                                                                                \
+        return cubin_size(&libraries[n], program, size_p);                           \
+    }                                                                                \
+    static int cubin_##n(program_t program, char *out)                               \
+    {                                                                                \
+        return cubin(&libraries[n], program, out);                                   \
     }
 SLOT(0)
 SLOT(1)

@@ -40,8 +40,13 @@ static CUresult check_limits(const orion_session_t *session, const orion_functio
     if (device_most && threads > (uint64_t)device_most)
         return bad_configuration(function);
     int function_most = function->attributes[CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK];
-    if (function_most && threads > (uint64_t)function_most)
-        return CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES;
+    if (function_most && threads > (uint64_t)function_most) {
+        /* Too many registers is one error, more than __launch_bounds__ says is another. */
+        uint64_t registers = (uint64_t)function->attributes[CU_FUNC_ATTRIBUTE_NUM_REGS] * threads;
+        int register_most = orion_device_attribute(session, CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_BLOCK);
+        return register_most && registers > (uint64_t)register_most ? CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES
+                                                                    : CUDA_ERROR_INVALID_VALUE;
+    }
     if (launch->shared > (unsigned)function->attributes[CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES])
         return CUDA_ERROR_INVALID_VALUE;
     return CUDA_SUCCESS;

@@ -2,18 +2,19 @@
 """What CUDA's Python packages need where the device runs PTX and no machine code.
 
 They compile on the client, for the chip that they see, to machine code. A small library that is preloaded answers
-their compilers' calls with PTX (client/compilers/), and their caches on disk are kept apart from those of a GPU.
+their compilers' calls with PTX (client/compilers/), and CuPy's cache on disk is kept apart from that of a GPU.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, MutableMapping
+from collections.abc import MutableMapping
 from pathlib import Path
 
 from orion_shm.cli.servers import Status
 
 PRELOAD = "liborion_compilers.so"
+CACHE = "orion-ptx"
 
 
 def wants_ptx(status: Status | None) -> bool | None:
@@ -34,17 +35,8 @@ def prepare(environment: MutableMapping[str, str], library: Path, ptx: bool | No
     others = [part for part in environment.get("LD_PRELOAD", "").replace(":", " ").split() if part]
     if str(preload) not in others:
         environment["LD_PRELOAD"] = ":".join([str(preload), *others])
-    for variable, usual in cache_folders(environment).items():
-        folder = environment.get(variable) or usual
-        if Path(folder).name != "orion-ptx":
-            environment[variable] = str(Path(folder) / "orion-ptx")
-
-
-def cache_folders(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variable that moves each package's cache, and where the cache is without it."""
+    # CuPy's cache would give machine code that was compiled for a GPU. Numba's is keyed by the chip and is left alone.
     home = Path(environment.get("HOME") or os.path.expanduser("~"))
-    general = Path(environment.get("XDG_CACHE_HOME") or home / ".cache")
-    return {
-        "CUPY_CACHE_DIR": str(home / ".cupy" / "kernel_cache"),
-        "NUMBA_CACHE_DIR": str(general / "numba"),
-    }
+    cache = Path(environment.get("CUPY_CACHE_DIR") or home / ".cupy" / "kernel_cache")
+    if cache.name != CACHE:
+        environment["CUPY_CACHE_DIR"] = str(cache / CACHE)

@@ -89,8 +89,7 @@ def execute(options: argparse.Namespace) -> int:
             if getattr(options, name) is not None:
                 raise CommandError(f"--{name} is for a private server, but {address} is named")
     if address is not None:
-        # One at HOST:PORT answers programs only, so its devices are not known yet.
-        status = servers.ask_status(address) if address.startswith("unix:") else None
+        status = device_status(address, options.quiet)
         if not options.quiet:
             announce(named_server(address, status))
         environment["ORION_SERVER"] = address
@@ -107,6 +106,18 @@ def execute(options: argparse.Namespace) -> int:
     if options.report is not None:
         write_report(options.report, report)
     return code
+
+
+def device_status(address: str, quiet: bool) -> servers.Status | None:
+    """The status of a configured server. One at HOST:PORT answers programs only, so its devices are not known yet."""
+    if not address.startswith("unix:"):
+        return None
+    try:
+        return servers.ask_status(address)
+    except CommandError:
+        if quiet:
+            return None  # the program's own connection will say what is wrong
+        raise
 
 
 def named_server(address: str, status: servers.Status | None) -> str:

@@ -70,7 +70,25 @@ def test_needs_only_libc(elf: ELFFile) -> None:
     assert not tags(elf, "DT_RUNPATH")
 
 
+@pytest.fixture(scope="module")
+def preload(libcuda: Path) -> Iterator[ELFFile]:
+    """The library that `orion run` preloads."""
+    with (libcuda.parent.parent / "preload" / "liborion_compilers.so").open("rb") as file:
+        yield ELFFile(file)
+
+
+def test_preloaded_library_shows_only_dlsym_and_loads_anywhere(preload: ELFFile) -> None:
+    assert exported(preload) == {"dlsym", "orion_dlsym"}
+    assert set(tags(preload, "DT_NEEDED")) <= LIBC
+    assert not newer_than_2_17(preload)
+
+
 def test_needs_no_glibc_newer_than_2_17(elf: ELFFile) -> None:
+    newer = newer_than_2_17(elf)
+    assert not newer, newer
+
+
+def newer_than_2_17(elf: ELFFile) -> list[str]:
     section = elf.get_section_by_name(".gnu.version_r")
     assert isinstance(section, GNUVerNeedSection)
     newer = []
@@ -80,7 +98,7 @@ def test_needs_no_glibc_newer_than_2_17(elf: ELFFile) -> None:
             parts = name.removeprefix("GLIBC_").split(".")
             if not name.startswith("GLIBC_") or tuple(int(p) for p in parts) > NEWEST_GLIBC:
                 newer.append(f"{name} of {library.name}")
-    assert not newer, newer
+    return newer
 
 
 def test_it_is_alone_in_its_folder(libcuda: Path) -> None:

@@ -121,8 +121,8 @@ static void newer_ptx_is_sent_only_without_older(void)
     fatbin_begin(&f);
     fatbin_add(&f, 2, 80, 0x11, 40);
     fatbin_add(&f, 1, 120, 0x8011, 48);
-    fatbin_add(&f, 1, 90, 0x8011, 56);     /* the oldest that is too new */
-    fatbin_add(&f, 1, 100, 0x200011, 64);  /* of a family: no */
+    fatbin_add(&f, 1, 90, 0x8011, 56);    /* the oldest that is too new */
+    fatbin_add(&f, 1, 100, 0x200011, 64); /* of a family: no */
     CHECK(read_bytes(f.bytes, f.used, &image) == ORION_IMAGE_OK);
     CHECK(image.bytes == 16 + 64 + 40 + 64 + 56);
     CHECK(orion_image_keep(&image) == ORION_IMAGE_OK);
@@ -244,5 +244,6 @@ static void damaged_images_never_crash(void)
 }
 
 CHECK_MAIN(CASE(ptx_ends_at_its_nul), CASE(text_that_is_no_ptx_is_refused), CASE(fatbin_is_reduced_to_candidates),
-           CASE(newer_ptx_is_sent_only_without_older), CASE(fatbin_without_candidates_has_no_binary), CASE(truncated_fatbin_is_refused_at_every_length),
-           CASE(wrappers_are_followed), CASE(cubin_is_as_long_as_its_furthest_header), CASE(damaged_images_never_crash))
+           CASE(newer_ptx_is_sent_only_without_older), CASE(fatbin_without_candidates_has_no_binary),
+           CASE(truncated_fatbin_is_refused_at_every_length), CASE(wrappers_are_followed),
+           CASE(cubin_is_as_long_as_its_furthest_header), CASE(damaged_images_never_crash))

@@ -31,7 +31,8 @@ def need(*modules: str) -> None:
             found = False
         if not found:
             pytest.skip(
-                f"{module} is not installed (pip install 'orion-vgpu[test]')", allow_module_level=True
+                f"{module} is not installed (pip install 'orion-vgpu[test]')",
+                allow_module_level=True,
             )
 
 
@@ -50,7 +51,5 @@ class Checks:
 
 def run_checks(orion_run: OrionRun, program: str, *names: str, **variables: str) -> Checks:
     """Runs a program's checks, all or some."""
-    done = orion_run(
-        sys.executable, PYTHON / f"{program}.py", *names, seconds=SECONDS, **variables
-    )
+    done = orion_run(sys.executable, PYTHON / f"{program}.py", *names, seconds=SECONDS, **variables)
     return Checks(done)

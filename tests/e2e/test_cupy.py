@@ -75,9 +75,7 @@ def test_without_nvrtc_one_sentence_says_so(orion_run: OrionRun, tmp_path: Path)
 
 def test_machine_code_from_a_gpus_cache_is_refused_with_a_remedy(orion_run: OrionRun) -> None:
     """With the preloaded library switched off CuPy gets machine code."""
-    done = orion_run(
-        sys.executable, "-c", ADD, ORION_PTX="0", CUPY_CACHE_DIR=os.devnull + "-none"
-    )
+    done = orion_run(sys.executable, "-c", ADD, ORION_PTX="0", CUPY_CACHE_DIR=os.devnull + "-none")
     assert done.code == 1, done.said()
     assert re.search(r"^orion: .*machine code.*CUPY_COMPILE_WITH_PTX=1", done.err, re.MULTILINE)
     assert "CUDA_ERROR_NO_BINARY_FOR_GPU" in done.err

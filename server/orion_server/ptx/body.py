@@ -25,7 +25,7 @@ _PARTS = re.compile(r"\.(\w+(?:::\w+)*)")
 _CALL = re.compile(
     r"(?:\(([^()]*)\)\s*,)?\s*([\w$%.]+)\s*(?:,\s*\(([^()]*)\))?\s*(?:,\s*([\w$%]+))?\s*$"
 )
-_REG = re.compile(r"\.reg\s+(?:\.v[248]\s+)?\.(\w+)\s+(.*)$", re.S)
+_REG = re.compile(r"\.reg\s*(?:\.v[248]\s*)?\.(\w+)\s+(.*)$", re.S)
 _REG_NAME = re.compile(r"\s*([\w$%]+)\s*(?:<\s*(\d+)\s*>)?\s*$")
 _PROTOTYPE = re.compile(r"\.callprototype\s*(?:\(([^()]*)\)\s*)?[\w$%]+\s*(?:\(([^()]*)\))?[^()]*$")
 MAX_DEPTH = 64

@@ -15,7 +15,6 @@ from .model import Body, Function, KernelInfo, ModuleData, Variable
 from .text import Lines, clean
 
 _TOP = re.compile(r"\s*([^;{}]*)([;{}])")
-_BRACE = re.compile(r"[{}]")
 _HEAD = re.compile(
     r"^\s*(?:\.(?:visible|extern|weak|common)\s+)*(?:\.attribute\s*\([^()]*\)\s*)*\.(?P<kind>entry|func)\b\s*"
     r"(?:\.attribute\s*\([^()]*\)\s*)*(?:\((?P<returns>[^()]*)\)\s*)?(?P<name>[\w$%]+)\s*(?:\((?P<params>[^()]*)\))?(?P<rest>.*)$",
@@ -104,11 +103,12 @@ class Module:
 
     def _skip(self, pos: int) -> int:
         """The position behind the brace that closes the one before pos."""
-        depth = 1
-        for match in _BRACE.finditer(self.text, pos):
-            depth += 1 if match.group() == "{" else -1
+        depth, at = 1, pos
+        while (end := self.text.find("}", at)) >= 0:
+            depth += self.text.count("{", at, end) - 1
+            at = end + 1
             if depth == 0:
-                return match.end()
+                return at
         raise PtxError("unbalanced {", self.lines.at(pos))
 
     def _function(self, match: re.Match[str]) -> int:

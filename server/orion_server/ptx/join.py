@@ -52,14 +52,16 @@ def join(texts: list[str]) -> str:
                 visible.add(name)
         for begin, end in sorted(removed, reverse=True):
             text = text[:begin] + text[end:]
-        if renamed:
-            names = "|".join(re.escape(name) for name in sorted(renamed, key=len, reverse=True))
-            text = re.sub(
-                rf"(?<![\w$%.])(?:{names})(?![\w$])", lambda m, r=renamed: r[m.group()], text
-            )
-        parts.append(text)
+        parts.append(_rename(text, renamed))
     header = "\n".join(m.group() for m in list(_HEADER.finditer(texts[0]))[:3])
     return header + "\n" + "\n".join(parts)
+
+
+def _rename(text: str, renamed: dict[str, str]) -> str:
+    if not renamed:
+        return text
+    names = "|".join(re.escape(name) for name in sorted(renamed, key=len, reverse=True))
+    return re.sub(rf"(?<![\w$%.])(?:{names})(?![\w$])", lambda m: renamed[m.group()], text)
 
 
 def _symbols(text: str) -> dict[str, tuple[str, int, int]]:

@@ -60,8 +60,17 @@ class Lines:
     def __init__(self, text: str) -> None:
         self._text = text
         self._starts: list[int] = []
+        self._last = (
+            0,
+            1,
+        )  # a position and its line: whoever reads from front to back needs no table
 
     def at(self, pos: int) -> int:
+        last, line = self._last
+        if pos >= last and not self._starts:
+            line += self._text.count("\n", last, pos)
+            self._last = (pos, line)
+            return line
         if not self._starts:
             self._starts = list(accumulate(len(line) + 1 for line in self._text.split("\n")))
         return bisect_right(self._starts, pos) + 1

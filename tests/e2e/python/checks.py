@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs the checks of a program, the functions named check_*, and prints one line for each: `ok NAME` or what it raised.
 
-    python cupy_checks.py            all of them
-    python cupy_checks.py sort take  these
+python cupy_checks.py            all of them
+python cupy_checks.py sort take  these
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 
-def names(source: str) -> list[str]:
-    """The checks that a program's text defines."""
-    return [
-        line[len("def check_") : line.index("(")]
-        for line in source.splitlines()
-        if line.startswith("def check_")
-    ]
+def failure(call: Callable[[], Any]) -> str:
+    """Type and text of the exception that the call has to raise."""
+    try:
+        call()
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    raise AssertionError("it did not fail")
 
 
 def main(scope: Mapping[str, Any]) -> int:

@@ -53,6 +53,7 @@ def test_server_of_the_environment_is_used(
     fake_server: FakeServer, library: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ORION_SERVER", "unix:/b")
+    fake_server.statuses["unix:/b"] = status_of("unix:/b")
     assert main(["run", "--quiet", "--", *shell('[ "$ORION_SERVER" = unix:/b ]')]) == 0
     assert fake_server.started == []
 

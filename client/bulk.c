@@ -46,8 +46,9 @@ CUresult orion_bulk_in(orion_session_t *session, uint64_t to, const void *from, 
         size_t n = chunk_bytes(bytes, stage.bytes);
         if (n > left)
             n = left;
-        memcpy(stage.data, p, n);
-        result = orion_post_orionCopyInStage(session, to, stream, (uint32_t)n, stage.index, stage.sequence);
+        status = orion_link_stage_send(session->link, &stage, p, n);
+        result = status ? orion_session_lost(session, status)
+                        : orion_post_orionCopyInStage(session, to, stream, (uint32_t)n, stage.index, stage.sequence);
         if (result)
             orion_link_stage_abort(session->link, &stage);
         p += n;
@@ -174,7 +175,10 @@ CUresult orion_bulk_upload(orion_session_t *session, const orion_image_t *image,
                 in_part = 0;
             }
         }
-        result = orion_post_orionUploadChunk(session, upload, stage.index, stage.sequence, (uint32_t)filled, offset);
+        status = orion_link_stage_send(session->link, &stage, stage.data, filled);
+        result = status ? orion_session_lost(session, status)
+                        : orion_post_orionUploadChunk(session, upload, stage.index, stage.sequence, (uint32_t)filled,
+                                                      offset);
         if (result)
             orion_link_stage_abort(session->link, &stage);
         offset += filled;

@@ -110,6 +110,11 @@ static orion_status_t faulty_stage_claim(orion_link_t *link, orion_stage_t *stag
     return dead(faulty(link)) ? ORION_PEER_GONE : orion_link_stage_claim(faulty(link)->inner, stage_p);
 }
 
+static orion_status_t faulty_stage_send(orion_link_t *link, const orion_stage_t *stage, const void *from, size_t bytes)
+{
+    return dead(faulty(link)) ? ORION_PEER_GONE : orion_link_stage_send(faulty(link)->inner, stage, from, bytes);
+}
+
 static void faulty_stage_abort(orion_link_t *link, const orion_stage_t *stage)
 {
     orion_link_stage_abort(faulty(link)->inner, stage);
@@ -165,6 +170,7 @@ static const orion_link_ops_t faulty_ops = {
     .commit = faulty_commit,
     .await = faulty_await,
     .stage_claim = faulty_stage_claim,
+    .stage_send = faulty_stage_send,
     .stage_abort = faulty_stage_abort,
     .stage_await = faulty_stage_await,
     .extent_map = faulty_extent_map,

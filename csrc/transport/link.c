@@ -10,6 +10,22 @@
 #include "transport/faulty.h"
 #include "transport/local.h"
 #include "transport/shm.h"
+#include "transport/tcp.h"
+
+static orion_status_t open_plain(const char *address, const orion_hello_t *hello, orion_welcome_t *welcome_p,
+                                 orion_link_t **link_p, char *why, size_t why_bytes)
+{
+    if (strncmp(address, "local:", 6) == 0)
+        return orion_local_open(address, hello, welcome_p, link_p, why, why_bytes);
+    if (strncmp(address, "unix:", 5) != 0)
+        return orion_tcp_open(address, hello, welcome_p, link_p, why, why_bytes);
+    if (hello->transport == ORION_TRANSPORT_TCP) {
+        orion_explain(why, why_bytes, "transport tcp needs a server at HOST:PORT, not at %s; set ORION_SERVER to one",
+                      address);
+        return ORION_INVALID;
+    }
+    return orion_shm_open(address, hello, welcome_p, link_p, why, why_bytes);
+}
 
 orion_status_t orion_link_open(const char *address, const orion_hello_t *hello, orion_welcome_t *welcome_p,
                                orion_link_t **link_p, char *why, size_t why_bytes)
@@ -22,9 +38,7 @@ orion_status_t orion_link_open(const char *address, const orion_hello_t *hello, 
         orion_explain(why, why_bytes, "ORION_FAULTS=\"%s\" is not understood; unset it", faults);
         return ORION_INVALID;
     }
-    orion_status_t status = strncmp(address, "local:", 6) == 0
-                                ? orion_local_open(address, hello, welcome_p, &link, why, why_bytes)
-                                : orion_shm_open(address, hello, welcome_p, &link, why, why_bytes);
+    orion_status_t status = open_plain(address, hello, welcome_p, &link, why, why_bytes);
     if (status != ORION_OK)
         return status;
     if (wrap) {

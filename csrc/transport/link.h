@@ -30,6 +30,7 @@ typedef struct orion_link_ops {
     void (*commit)(orion_link_t *link);
     orion_status_t (*await)(orion_link_t *link, uint32_t slot, uint32_t sequence, const orion_reply_t **reply_p);
     orion_status_t (*stage_claim)(orion_link_t *link, orion_stage_t *stage_p);
+    orion_status_t (*stage_send)(orion_link_t *link, const orion_stage_t *stage, const void *from, size_t bytes);
     void (*stage_abort)(orion_link_t *link, const orion_stage_t *stage);
     orion_status_t (*stage_await)(orion_link_t *link, const orion_stage_t *stage);
     orion_status_t (*extent_map)(orion_link_t *link, uint64_t offset, uint64_t bytes, void **p);
@@ -45,7 +46,7 @@ struct orion_link {
     const orion_link_ops_t *ops;
 };
 
-/* address: "unix:PATH", "HOST:PORT" (only to a server that shares /dev/shm), "local:LIBRARY?device=null".
+/* address: "unix:PATH", "HOST:PORT" (transport/tcp.h says what then carries the data), "local:LIBRARY?device=null".
  * hello comes from orion_hello_init plus the caller's wishes, token and transport; flags, candidates and range_bytes are
  * added here. On failure `why` holds one sentence naming the address and what to change; on ORION_REFUSED the server's
  * answer is in *welcome_p too. ORION_FAULTS in the environment wraps the link (transport/faulty.h). */
@@ -78,6 +79,13 @@ static inline orion_status_t orion_link_await(orion_link_t *link, uint32_t slot,
 static inline orion_status_t orion_link_stage_claim(orion_link_t *link, orion_stage_t *stage_p)
 {
     return link->ops->stage_claim(link, stage_p);
+}
+/* Fills the chunk with what the server shall have (from == stage->data: it is there already), before the record that
+ * names the chunk is committed. `from` may be reused when this returns. */
+static inline orion_status_t orion_link_stage_send(orion_link_t *link, const orion_stage_t *stage, const void *from,
+                                                   size_t bytes)
+{
+    return link->ops->stage_send(link, stage, from, bytes);
 }
 static inline void orion_link_stage_abort(orion_link_t *link, const orion_stage_t *stage)
 {

@@ -331,6 +331,7 @@ static const orion_link_ops_t memory_ops = {
     .commit = memory_commit,
     .await = memory_await,
     .stage_claim = orion_memory_stage_claim,
+    .stage_send = orion_memory_stage_send,
     .stage_abort = orion_memory_stage_abort,
     .stage_await = orion_memory_stage_await,
     .extent_map = memory_extent_map,

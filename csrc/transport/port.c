@@ -21,8 +21,11 @@
 #include "channel/wait.h"
 #include "shm/layout.h"
 #include "shm/segment.h"
+#include "transport/port_ops.h"
 
 struct orion_port {
+    const orion_port_ops_t *ops; /* NULL: this file */
+
     /* the loop's */
     orion_ring_consumer_t ring;
     orion_wait_t wait;
@@ -141,18 +144,28 @@ orion_status_t orion_port_attach(const orion_port_config_t *config, void *comman
 
 void orion_port_fds(const orion_port_t *port, int *command_fd_p, int *reply_fd_p)
 {
+    if (port->ops != NULL) {
+        *command_fd_p = *reply_fd_p = -1;
+        return;
+    }
     *command_fd_p = port->command_segment.fd;
     *reply_fd_p = port->reply_segment.fd;
 }
 
 void orion_port_close_fds(orion_port_t *port)
 {
+    if (port->ops != NULL)
+        return;
     orion_segment_close_fd(&port->command_segment);
     orion_segment_close_fd(&port->reply_segment);
 }
 
 void orion_port_describe(const orion_port_t *port, orion_welcome_t *welcome)
 {
+    if (port->ops != NULL) {
+        port->ops->describe(port, welcome);
+        return;
+    }
     welcome->epoch = port->epoch;
     welcome->flags = port->flags;
     welcome->nonce = port->nonce;
@@ -226,6 +239,8 @@ static __attribute__((noinline)) orion_status_t next_slow(orion_port_t *port, in
 
 orion_status_t orion_port_next(orion_port_t *port, int64_t timeout_ns, const orion_record_t **record_p)
 {
+    if (__builtin_expect(port->ops != NULL, 0))
+        return port->ops->next(port, timeout_ns, record_p);
     if (__builtin_expect(orion_ring_publish_due(&port->ring), 0))
         publish_tail(port);
     orion_status_t status = orion_ring_next(&port->ring, record_p);
@@ -236,11 +251,17 @@ orion_status_t orion_port_next(orion_port_t *port, int64_t timeout_ns, const ori
 
 const char *orion_port_complaint(const orion_port_t *port)
 {
+    if (port->ops != NULL)
+        return port->ops->complaint(port);
     return port->ring.complaint != NULL ? port->ring.complaint : "nothing";
 }
 
 void orion_port_wake(orion_port_t *port)
 {
+    if (port->ops != NULL) {
+        port->ops->wake(port);
+        return;
+    }
     (void)orion_exchange(&port->wake, 1); /* full barrier: the flag before the look at `sleeping` */
     uint32_t sleeping = orion_load_acquire(&port->sleeping);
     /* The loop sleeps on a word that only the client writes. Between its flag and its sleep a wake finds nobody: again,
@@ -257,6 +278,10 @@ void orion_port_wake(orion_port_t *port)
 void orion_port_reply(orion_port_t *port, uint32_t slot, uint32_t sequence, int32_t result, int32_t sticky,
                       const void *data, uint32_t bytes)
 {
+    if (__builtin_expect(port->ops != NULL, 0)) {
+        port->ops->reply(port, slot, sequence, result, sticky, data, bytes);
+        return;
+    }
     if (slot >= ORION_REPLY_SLOTS)
         return;
     slot = (uint32_t)orion_index_nospec(slot, ORION_REPLY_SLOTS);
@@ -283,6 +308,8 @@ void orion_port_reply(orion_port_t *port, uint32_t slot, uint32_t sequence, int3
 
 void *orion_port_stage(orion_port_t *port, uint32_t index)
 {
+    if (port->ops != NULL)
+        return port->ops->stage(port, index);
     if (index >= ORION_STAGE_COUNT)
         return NULL;
     return orion_command_stage(port->command, (uint32_t)orion_index_nospec(index, ORION_STAGE_COUNT));
@@ -290,6 +317,10 @@ void *orion_port_stage(orion_port_t *port, uint32_t index)
 
 void orion_port_stage_done(orion_port_t *port, uint32_t index, uint32_t sequence)
 {
+    if (port->ops != NULL) {
+        port->ops->stage_done(port, index, sequence);
+        return;
+    }
     if (index >= ORION_STAGE_COUNT)
         return;
     index = (uint32_t)orion_index_nospec(index, ORION_STAGE_COUNT);
@@ -300,8 +331,19 @@ void orion_port_stage_done(orion_port_t *port, uint32_t index, uint32_t sequence
         (void)orion_futex_wake(done, ORION_WAKE_ALL);
 }
 
+void orion_port_stage_give(orion_port_t *port, uint32_t index, uint32_t sequence, uint32_t bytes)
+{
+    if (port->ops != NULL) {
+        port->ops->stage_give(port, index, sequence, bytes);
+    } else {
+        orion_port_stage_done(port, index, sequence); /* the client reads the chunk where it is */
+    }
+}
+
 orion_status_t orion_port_event(orion_port_t *port, const void *data, uint32_t bytes)
 {
+    if (port->ops != NULL)
+        return port->ops->event(port, data, bytes);
     if (bytes > ORION_EVENT_MAX)
         return ORION_TOO_BIG;
     uint32_t record_bytes = orion_record_round(ORION_RECORD_HEADER + bytes);
@@ -331,12 +373,22 @@ orion_status_t orion_port_event(orion_port_t *port, const void *data, uint32_t b
     return status;
 }
 
+void orion_port_idle(orion_port_t *port)
+{
+    if (port->ops != NULL)
+        port->ops->idle(port);
+}
+
 /* ---- the end ---- */
 
 void orion_port_close(orion_port_t *port)
 {
     if (port == NULL)
         return;
+    if (port->ops != NULL) {
+        port->ops->close(port);
+        return;
+    }
     orion_segment_unlink(&port->command_segment, port->devshm_directory);
     orion_segment_unlink(&port->reply_segment, port->devshm_directory);
     orion_segment_close(&port->command_segment);

@@ -55,6 +55,8 @@ void orion_port_reply(orion_port_t *port, uint32_t slot, uint32_t sequence, int3
 /* Chunk `index`, or NULL beyond the table. The client can write it at any time: copy first, then parse. */
 void *orion_port_stage(orion_port_t *port, uint32_t index);
 void orion_port_stage_done(orion_port_t *port, uint32_t index, uint32_t sequence);
+/* The same for a chunk that has been filled for the client, with the `bytes` that it wants. */
+void orion_port_stage_give(orion_port_t *port, uint32_t index, uint32_t sequence, uint32_t bytes);
 
 /* Sends an event; never blocks. ORION_AGAIN: the ring is full. ORION_TOO_BIG: beyond ORION_EVENT_MAX. */
 #define ORION_EVENT_MAX 4096u
@@ -62,6 +64,9 @@ orion_status_t orion_port_event(orion_port_t *port, const void *data, uint32_t b
 
 /* Makes the current or next orion_port_next return ORION_AGAIN soon. */
 void orion_port_wake(orion_port_t *port);
+
+/* The loop has not called orion_port_next for a while, on purpose: answers go out and the client hears that we live. */
+void orion_port_idle(orion_port_t *port);
 
 void orion_port_close(orion_port_t *port);
 

@@ -3,181 +3,12 @@
 #define _GNU_SOURCE
 #include "transport/shm.h"
 
-#include <errno.h>
-#include <netdb.h>
-#include <poll.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 
-#include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "transport/greet.h"
 #include "transport/memory.h"
-
-#define CONNECT_NS (5 * ORION_NS_PER_S)
-#define PREFIX_BYTES 16
-
-static int connect_unix(const char *path, char *why, size_t why_bytes)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    size_t length = strlen(path);
-    if (length == 0 || length >= sizeof(address.sun_path)) {
-        orion_explain(why, why_bytes, "the socket path \"%s\" is empty or longer than %zu characters", path,
-                      sizeof(address.sun_path) - 1);
-        return -1;
-    }
-    memcpy(address.sun_path, path, length + 1);
-    socklen_t size = sizeof(address);
-    if (path[0] == '@') { /* an abstract name */
-        address.sun_path[0] = '\0';
-        size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length);
-    }
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd >= 0 && connect(fd, (struct sockaddr *)&address, size) == 0)
-        return fd;
-    orion_explain_errno(why, why_bytes, errno,
-                        "cannot connect to an Orion server at unix:%s (start one with `orion up --listen unix:%s`, or "
-                        "mount its socket here)",
-                        path, path);
-    orion_fd_close(fd);
-    return -1;
-}
-
-static int connect_within(int fd, const struct addrinfo *to)
-{
-    if (connect(fd, to->ai_addr, to->ai_addrlen) == 0)
-        return 0;
-    if (errno != EINPROGRESS)
-        return -1;
-    struct pollfd p = {.fd = fd, .events = POLLOUT};
-    int rc = poll(&p, 1, (int)(CONNECT_NS / ORION_NS_PER_MS));
-    int error = rc == 0 ? ETIMEDOUT : 0;
-    socklen_t size = sizeof(error);
-    if (rc > 0)
-        (void)getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size);
-    errno = error;
-    return rc > 0 && error == 0 ? 0 : -1;
-}
-
-static int connect_tcp(const char *address, char *why, size_t why_bytes)
-{
-    char host[256];
-    const char *colon = strrchr(address, ':');
-    size_t length = colon != NULL ? (size_t)(colon - address) : 0;
-    if (length == 0 || length >= sizeof(host) || colon[1] == '\0') {
-        orion_explain(why, why_bytes, "\"%s\" is no server address; use unix:PATH, HOST:PORT or local:LIBRARY",
-                      address);
-        return -1;
-    }
-    memcpy(host, address, length);
-    host[length] = '\0';
-    char *name = host;
-    if (name[0] == '[' && name[length - 1] == ']') { /* [::1]:4000 */
-        name[length - 1] = '\0';
-        name++;
-    }
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *list = NULL;
-    int rc = getaddrinfo(name, colon + 1, &hints, &list);
-    if (rc != 0) {
-        orion_explain(why, why_bytes, "cannot resolve the server address %s: %s", address, gai_strerror(rc));
-        return -1;
-    }
-    int fd = -1, error = 0;
-    for (const struct addrinfo *to = list; to != NULL && fd < 0; to = to->ai_next) {
-        fd = socket(to->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-        if (fd >= 0 && connect_within(fd, to) == 0)
-            break;
-        error = errno;
-        orion_fd_close(fd);
-        fd = -1;
-    }
-    freeaddrinfo(list);
-    if (fd < 0) {
-        orion_explain_errno(why, why_bytes, error,
-                            "cannot connect to an Orion server at %s (start one with `orion up --listen %s`)", address,
-                            address);
-        return -1;
-    }
-    int on = 1; /* reads wait in poll; a blocking socket keeps a hello in one piece */
-    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
-    return fd;
-}
-
-/* One message before the session: a welcome, or a notice that it takes longer or will not come. The first 16 bytes say
- * which, and how long it is: that depends on the server's version. ORION_AGAIN: wait on. */
-static orion_status_t receive_answer(int socket, orion_welcome_t *welcome_p, int fds[2], char *why, size_t why_bytes)
-{
-    union {
-        uint8_t bytes[sizeof(orion_welcome_t)];
-        struct {
-            uint64_t magic;
-            uint32_t words[2]; /* welcome: version, bytes; notice: bytes, kind */
-        } prefix;
-    } m;
-    orion_notice_t notice;
-    int64_t deadline = orion_clock_ns() + ORION_HELLO_SILENCE_NS;
-    orion_status_t status = orion_fd_receive(socket, m.bytes, PREFIX_BYTES, fds, 2, deadline);
-    if (status != ORION_OK)
-        return status;
-    bool is_notice = m.prefix.magic == ORION_NOTICE_MAGIC;
-    size_t size = is_notice ? m.prefix.words[0] : m.prefix.words[1];
-    size_t wanted = is_notice ? sizeof(notice) : sizeof(*welcome_p);
-    if (size == wanted) {
-        status = orion_fd_receive(socket, m.bytes + PREFIX_BYTES, size - PREFIX_BYTES, NULL, 0, deadline);
-        if (status != ORION_OK)
-            return status;
-    } else {
-        size = PREFIX_BYTES; /* another version's: enough for the decoder to name it */
-    }
-    if (!is_notice)
-        return orion_welcome_decode(m.bytes, size, welcome_p, why, why_bytes);
-    status = orion_notice_decode(m.bytes, size, &notice, why, why_bytes);
-    if (status != ORION_OK)
-        return status;
-    if (notice.kind == ORION_NOTICE_WAIT)
-        return ORION_AGAIN;
-    orion_explain(why, why_bytes, "%s", notice.kind == ORION_NOTICE_EPITAPH ? notice.message : "an extent came first");
-    return ORION_PROTOCOL;
-}
-
-static orion_status_t receive_welcome(int socket, const char *name, orion_welcome_t *welcome_p, int fds[2], char *why,
-                                      size_t why_bytes)
-{
-    char what[256] = "";
-    int64_t limit = orion_clock_ns() + ORION_HELLO_LIMIT_NS;
-    orion_status_t status;
-    for (;;) {
-        status = receive_answer(socket, welcome_p, fds, what, sizeof(what));
-        if (status == ORION_OK)
-            return ORION_OK;
-        orion_fd_close(fds[0]);
-        orion_fd_close(fds[1]);
-        fds[0] = fds[1] = -1;
-        if (status != ORION_AGAIN)
-            break;
-        if (orion_clock_ns() >= limit) {
-            status = ORION_TIMEOUT;
-            break;
-        }
-    }
-    if (status == ORION_PEER_GONE) {
-        orion_explain(why, why_bytes,
-                      "the Orion server at %s closed the connection without a welcome; its log says why", name);
-    } else if (status == ORION_TIMEOUT) {
-        orion_explain(
-            why, why_bytes,
-            "what listens at %s did not answer the hello within %d s; is it an Orion server, and not stopped?", name,
-            (int)(ORION_HELLO_SILENCE_NS / ORION_NS_PER_S));
-    } else if (what[0] != '\0') {
-        orion_explain(why, why_bytes, "cannot use the server at %s: %s", name, what);
-    } else {
-        orion_explain_errno(why, why_bytes, errno, "cannot read from the Orion server at %s", name);
-    }
-    return status;
-}
 
 static orion_status_t map_segments(orion_memory_link_t *link, const orion_welcome_t *welcome, int fds[2], char *why,
                                    size_t why_bytes)
@@ -221,7 +52,6 @@ orion_status_t orion_shm_open_socket(int socket, const char *name, const orion_h
     orion_welcome_t welcome;
     orion_hello_t hello = *wishes;
     int fds[2] = {-1, -1};
-    uint64_t keep = 0;
     orion_memory_link_t *link = orion_memory_create("shm", name, why, why_bytes);
     if (link == NULL) {
         orion_fd_close(socket);
@@ -229,30 +59,11 @@ orion_status_t orion_shm_open_socket(int socket, const char *name, const orion_h
     }
     link->socket = socket;
     orion_memory_propose(&hello);
-    orion_status_t status = orion_fd_send(socket, &hello, sizeof(hello), NULL, 0);
-    if (status != ORION_OK) {
-        orion_explain(why, why_bytes, "the Orion server at %s closed the connection at once", name);
-        goto err_settle;
-    }
-    status = receive_welcome(socket, name, &welcome, fds, why, why_bytes);
+    orion_status_t status = orion_greet(socket, name, &hello, &welcome, fds, why, why_bytes);
+    if (status == ORION_REFUSED)
+        *welcome_p = welcome;
     if (status != ORION_OK)
         goto err_settle;
-    if (welcome.status != ORION_OK) {
-        orion_explain(why, why_bytes, "the Orion server at %s refused: %s", name, welcome.message);
-        *welcome_p = welcome;
-        status = ORION_REFUSED;
-        goto err_settle;
-    }
-    for (uint32_t i = 0; i < ORION_CANDIDATES; i++) {
-        if (welcome.range_base != 0 && hello.candidates[i] == welcome.range_base)
-            keep = welcome.range_base;
-    }
-    status = ORION_PROTOCOL;
-    if (welcome.range_base != keep || welcome.slots > ORION_REPLY_SLOTS || welcome.arena_bytes > hello.range_bytes) {
-        orion_explain(why, why_bytes, "the Orion server at %s answered with an address range or slots nobody proposed",
-                      name);
-        goto err_settle;
-    }
     status = map_segments(link, &welcome, fds, why, why_bytes);
     if (status != ORION_OK)
         goto err_settle;
@@ -260,7 +71,7 @@ orion_status_t orion_shm_open_socket(int socket, const char *name, const orion_h
     status = orion_memory_start(link, &welcome, why, why_bytes);
     if (status != ORION_OK)
         goto err_settle;
-    orion_memory_settle(&hello, keep);
+    orion_memory_settle(&hello, welcome.range_base);
     *welcome_p = welcome;
     *link_p = &link->base;
     return ORION_OK;
@@ -276,18 +87,7 @@ err_settle:
 orion_status_t orion_shm_open(const char *address, const orion_hello_t *hello, orion_welcome_t *welcome_p,
                               orion_link_t **link_p, char *why, size_t why_bytes)
 {
-    int socket;
-    if (strncmp(address, "unix:", 5) == 0) {
-        socket = connect_unix(address + 5, why, why_bytes);
-    } else if (hello->transport == ORION_TRANSPORT_DEVSHM) {
-        socket = connect_tcp(address, why, why_bytes);
-    } else {
-        orion_explain(why, why_bytes,
-                      "%s: data over TCP is not part of this release; mount the server's socket and use unix:PATH, or, "
-                      "where client and server share /dev/shm, set ORION_TRANSPORT=devshm",
-                      address);
-        return ORION_REFUSED;
-    }
+    int socket = orion_greet_connect(address, why, why_bytes);
     if (socket < 0)
         return ORION_SYSTEM;
     return orion_shm_open_socket(socket, address, hello, welcome_p, link_p, why, why_bytes);

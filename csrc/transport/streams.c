@@ -56,6 +56,16 @@ orion_status_t orion_memory_stage_claim(orion_link_t *base, orion_stage_t *stage
     return ORION_OK;
 }
 
+orion_status_t orion_memory_stage_send(orion_link_t *base, const orion_stage_t *stage, const void *from, size_t bytes)
+{
+    (void)base;
+    if (bytes > stage->bytes)
+        return ORION_INVALID;
+    if (from != stage->data)
+        memcpy(stage->data, from, bytes);
+    return ORION_OK;
+}
+
 void orion_memory_stage_abort(orion_link_t *base, const orion_stage_t *stage)
 {
     orion_memory_link_t *link = (orion_memory_link_t *)base;

@@ -6,6 +6,7 @@
 #include "transport/memory.h"
 
 orion_status_t orion_memory_stage_claim(orion_link_t *base, orion_stage_t *stage_p);
+orion_status_t orion_memory_stage_send(orion_link_t *base, const orion_stage_t *stage, const void *from, size_t bytes);
 void orion_memory_stage_abort(orion_link_t *base, const orion_stage_t *stage);
 orion_status_t orion_memory_stage_await(orion_link_t *base, const orion_stage_t *stage);
 orion_status_t orion_memory_event_wait(orion_link_t *base, int64_t timeout_ns, void *buffer, size_t capacity,

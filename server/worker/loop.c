@@ -57,8 +57,11 @@ static bool sit_out(orion_worker_t *w)
         if (!paused(w))
             break;
         nanosleep(&pause, NULL);
-        if (turn % 256 == 0 && !supervised(w))
-            return false;
+        if (turn % 256 == 0) {
+            orion_port_idle(w->port);
+            if (!supervised(w))
+                return false;
+        }
     }
     return true;
 }

@@ -23,13 +23,17 @@ CUresult orion_serve_orionCopyIn(orion_worker_t *w, CUdeviceptr dst, orion_strea
 typedef struct {
     orion_worker_t *worker;
     uint32_t stage, sequence;
+    uint32_t out; /* bytes for the client; 0: on their way in */
 } staged_t;
 
 static void staged_done(void *arg, CUresult result)
 {
     staged_t *staged = arg;
     orion_worker_device_failed(staged->worker, result);
-    orion_port_stage_done(staged->worker->port, staged->stage, staged->sequence);
+    if (staged->out && result == CUDA_SUCCESS)
+        orion_port_stage_give(staged->worker->port, staged->stage, staged->sequence, staged->out);
+    else
+        orion_port_stage_done(staged->worker->port, staged->stage, staged->sequence);
     free(staged);
 }
 
@@ -47,7 +51,7 @@ static CUresult copy_staged(orion_worker_t *w, CUdeviceptr address, orion_stream
     result = CUDA_ERROR_OUT_OF_MEMORY;
     if (!staged)
         goto err_publish;
-    *staged = (staged_t){w, stage, sequence};
+    *staged = (staged_t){w, stage, sequence, in ? 0 : bytes};
     orion_stats_add(&w->stats->bytes, bytes);
     const uint64_t at = (uint64_t)(uintptr_t)chunk;
     result = w->ops->copy(w->device, stream, in ? address : at, in ? at : address, bytes, staged_done, staged);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What every transport promises, once, run against each of them: shm (two processes, memfds), devshm (two processes,
- * files), fence (shm without membarrier), local (the in-process twin), faulty (a wrapper that injects nothing).
+ * files), fence (shm without membarrier), tcp (two processes, a socket), local (the in-process twin), faulty (a wrapper
+ * that injects nothing).
  * `conformance_test [TRANSPORT]`; the twin's library is named by ORION_TEST_TWIN. */
 #define _GNU_SOURCE
 #include "../check.h"
@@ -16,6 +17,7 @@
 #include "transport/faulty.h"
 #include "transport/link.h"
 #include "transport/shm.h"
+#include "transport/tcp.h"
 
 static const char *transport = "shm";
 
@@ -41,10 +43,14 @@ static void session_open(session_t *s)
     if (two_processes()) {
         if (strcmp(transport, "fence") == 0)
             MUST(setenv("ORION_TEST_FENCE", "1", 1) == 0);
-        int socket = echo_fork(&s->server, strcmp(transport, "devshm") == 0);
+        int tcp = strcmp(transport, "tcp") == 0;
+        int socket = echo_fork(&s->server, tcp                                ? ECHO_TCP
+                                           : strcmp(transport, "devshm") == 0 ? ECHO_DEVSHM
+                                                                              : ECHO_MEMFD);
         (void)unsetenv("ORION_TEST_FENCE");
         MUST(socket >= 0);
-        status = orion_shm_open_socket(socket, "test", &hello, &s->welcome, &s->link, why, sizeof(why));
+        status = (tcp ? orion_tcp_open_socket : orion_shm_open_socket)(socket, "test", &hello, &s->welcome, &s->link,
+                                                                       why, sizeof(why));
     } else {
         const char *library = getenv("ORION_TEST_TWIN");
         MUST(library != NULL);
@@ -159,9 +165,10 @@ static void a_full_ring_waits_for_the_worker(void)
     session_open(&s);
     CHECK_EQUAL(post(&s, ECHO_STOP_READING, ORION_SLOT_NONE, &us, sizeof(us)), ORION_OK);
     int64_t start = check_now_ns();
-    for (int i = 0; i < 64; i++)
+    int count = strcmp(transport, "tcp") == 0 ? 2048 : 64; /* 32 MiB through what sockets hold, 1 MiB through 256 KiB */
+    for (int i = 0; i < count; i++)
         CHECK_EQUAL(post(&s, ECHO_POST, ORION_SLOT_NONE, data, sizeof(data)), ORION_OK);
-    CHECK(check_now_ns() - start > 100 * ORION_NS_PER_MS); /* 1 MiB through 256 KiB */
+    CHECK(check_now_ns() - start > 100 * ORION_NS_PER_MS);
     CHECK_EQUAL(call(&s, ECHO_COUNT, 0, NULL, 0, &reply), ORION_OK);
     session_close(&s);
 }
@@ -253,6 +260,7 @@ static void staging_flows_both_ways(void)
         CHECK_EQUAL(stage.index, i % ORION_STAGE_COUNT);
         memset(stage.data, (int)(i & 0x7f), stage.bytes);
         sum += (uint64_t)(i & 0x7f) * (ORION_STAGE_BYTES / 4096);
+        CHECK_EQUAL(orion_link_stage_send(s.link, &stage, stage.data, stage.bytes), ORION_OK);
         uint32_t words[3] = {stage.index, stage.sequence, ORION_STAGE_BYTES};
         CHECK_EQUAL(post(&s, ECHO_STAGE_SUM, ORION_SLOT_NONE, words, sizeof(words)), ORION_OK);
     }
@@ -307,7 +315,13 @@ static void an_extent_is_the_same_memory_at_the_same_address(void)
     session_t s;
     const orion_reply_t *reply;
     session_open(&s);
-    if (s.welcome.range_base == 0 || strcmp(transport, "devshm") == 0) { /* no descriptors there in a real session */
+    if (strcmp(transport, "tcp") == 0) { /* no shared memory: it says so, and at once */
+        void *none = NULL;
+        CHECK_EQUAL(s.welcome.arena_bytes, 0);
+        CHECK_EQUAL(orion_link_extent_map(s.link, 0, 4096, &none), ORION_INVALID);
+    }
+    /* no descriptors there in a real session */
+    if (s.welcome.arena_bytes == 0 || strcmp(transport, "devshm") == 0) {
         session_close(&s);
         return;
     }
@@ -486,7 +500,7 @@ static const check_case_t cases[] = {
 
 int main(int argc, char **argv)
 {
-    static const char *const all[] = {"shm", "devshm", "fence", "local", "faulty"};
+    static const char *const all[] = {"shm", "devshm", "fence", "local", "faulty", "tcp"};
     int failed = 0, ran = 0;
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
         if (argc > 1 && strcmp(argv[1], all[i]) != 0)

@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "echo_worker.h"
 
+#include <netinet/in.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,14 +18,19 @@
 #include "shm/layout.h"
 #include "shm/range.h"
 #include "shm/segment.h"
+#include "transport/stream_port.h"
 #include "transport/twin.h"
 #include "wire/cursor.h"
+#include "wire/frame.h"
+
+#define ECHO_EPOCH 7
 
 typedef struct echo_worker {
     orion_port_t *port;
     uint64_t count, sum;
     uint64_t range_base, range_bytes;
     int socket; /* -1: twin */
+    int stream; /* != 0: the session itself is on the socket */
     int (*notice)(void *self, const orion_notice_t *notice, int fd);
     void *self;
     pthread_t thread;
@@ -56,6 +62,10 @@ static void send_notice(echo_worker_t *w, const orion_notice_t *notice, int fd)
     if (w->socket < 0) {
         (void)w->notice(w->self, notice, fd);
         return;
+    }
+    if (w->stream) {
+        orion_record_t head = {.bytes = ORION_EPITAPH_FRAME_BYTES, .opcode = ORION_FRAME_NOTICE, .epoch = ECHO_EPOCH};
+        (void)orion_fd_send(w->socket, &head, sizeof(head), NULL, 0);
     }
     (void)orion_fd_send(w->socket, notice, sizeof(*notice), &fd, fd >= 0 ? 1 : 0);
     orion_fd_close(fd);
@@ -128,7 +138,10 @@ static int serve_record(echo_worker_t *w, const orion_record_t *r)
             for (uint32_t i = 0; i < value && i < ORION_STAGE_BYTES; i += 4096)
                 w->sum += chunk[i];
         }
-        orion_port_stage_done(w->port, stage, sequence);
+        if (r->opcode == ECHO_STAGE_FILL)
+            orion_port_stage_give(w->port, stage, sequence, ORION_STAGE_BYTES);
+        else
+            orion_port_stage_done(w->port, stage, sequence);
         return 1;
     case ECHO_EVENTS:
         value = orion_cursor_get_u32(&c);
@@ -205,10 +218,13 @@ orion_status_t echo_serve(int socket, int devshm)
         orion_field_set(why, sizeof(why), "no such token");
     }
     if (status == ORION_OK) {
-        orion_port_config_t config = {.epoch = 7, .flags = hello.flags, .witness_fd = socket, .devshm = devshm};
+        orion_port_config_t config = {
+            .epoch = ECHO_EPOCH, .flags = hello.flags, .witness_fd = socket, .devshm = devshm};
         if (getenv("ORION_TEST_FENCE") != NULL)
             config.flags = 0;
-        status = orion_port_create(&config, &w.port, why, sizeof(why));
+        w.stream = hello.transport == ORION_TRANSPORT_TCP;
+        status = w.stream ? orion_port_create_stream(&config, dup(socket), &w.port, why, sizeof(why))
+                          : orion_port_create(&config, &w.port, why, sizeof(why));
     }
     if (status != ORION_OK) {
         welcome.status = status;
@@ -220,12 +236,12 @@ orion_status_t echo_serve(int socket, int devshm)
     w.range_bytes = hello.range_bytes;
     welcome.session_id = 1;
     welcome.range_base = w.range_base;
-    welcome.arena_bytes = w.range_base != 0 ? hello.range_bytes / 2 : 0;
+    welcome.arena_bytes = w.range_base != 0 && !w.stream ? hello.range_bytes / 2 : 0;
     orion_field_set(welcome.device, sizeof(welcome.device), "echo");
     orion_port_describe(w.port, &welcome);
     int fds[2];
     orion_port_fds(w.port, &fds[0], &fds[1]);
-    status = orion_fd_send(socket, &welcome, sizeof(welcome), fds, devshm ? 0 : 2);
+    status = orion_fd_send(socket, &welcome, sizeof(welcome), fds, devshm || w.stream ? 0 : 2);
     orion_port_close_fds(w.port);
     if (devshm) {
         for (int i = 0; i < 5000 && orion_port_prove(w.port) == ORION_AGAIN; i++) {
@@ -240,10 +256,25 @@ orion_status_t echo_serve(int socket, int devshm)
     return status;
 }
 
-int echo_fork(int *pid_p, int devshm)
+int echo_tcp_pair(int pair[2])
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof(address);
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    pair[0] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    pair[1] = -1;
+    if (bind(listener, (struct sockaddr *)&address, size) == 0 && listen(listener, 1) == 0 &&
+        getsockname(listener, (struct sockaddr *)&address, &size) == 0 &&
+        connect(pair[0], (struct sockaddr *)&address, size) == 0)
+        pair[1] = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+    (void)close(listener);
+    return pair[1] >= 0 ? 0 : -1;
+}
+
+int echo_fork(int *pid_p, int how)
 {
     int pair[2];
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
+    if (how == ECHO_TCP ? echo_tcp_pair(pair) != 0 : socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
         return -1;
     pid_t pid = fork();
     if (pid < 0)
@@ -251,7 +282,7 @@ int echo_fork(int *pid_p, int devshm)
     if (pid == 0) {
         (void)close(pair[0]);
         (void)alarm(120);
-        (void)echo_serve(pair[1], devshm);
+        (void)echo_serve(pair[1], how == ECHO_DEVSHM);
         _exit(0);
     }
     (void)close(pair[1]);

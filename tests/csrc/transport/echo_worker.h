@@ -29,7 +29,13 @@ enum {
 /* Serves one client on a connected socket until it leaves. Returns what ended the loop. */
 orion_status_t echo_serve(int socket, int devshm);
 
-/* Forks a server process for the other end of a socket pair. Returns our end. */
-int echo_fork(int *pid_p, int devshm);
+/* How a client and its echo worker share data: echo_fork's last argument. */
+enum { ECHO_MEMFD = 0, ECHO_DEVSHM = 1, ECHO_TCP = 2 };
+
+/* Forks a server process for the other end of a socket pair (ECHO_TCP: of a connection over 127.0.0.1). Returns our
+ * end. */
+int echo_fork(int *pid_p, int how);
+/* Two ends of one TCP connection over 127.0.0.1. */
+int echo_tcp_pair(int pair[2]);
 
 #endif

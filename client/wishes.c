@@ -46,12 +46,16 @@ static int read_transport(uint32_t *transport_p, char *why, size_t why_bytes)
     *transport_p = ORION_TRANSPORT_ANY;
     if (!text || !*text)
         return 1;
-    if (!strcmp(text, "memfd"))
+    if (!strcmp(text, "auto"))
+        return 1;
+    if (!strcmp(text, "shm") || !strcmp(text, "memfd"))
         *transport_p = ORION_TRANSPORT_MEMFD;
+    else if (!strcmp(text, "tcp"))
+        *transport_p = ORION_TRANSPORT_TCP;
     else if (!strcmp(text, "devshm"))
         *transport_p = ORION_TRANSPORT_DEVSHM;
     else
-        snprintf(why, why_bytes, "ORION_TRANSPORT=%.64s is not known; unset it, or say memfd or devshm", text);
+        snprintf(why, why_bytes, "ORION_TRANSPORT=%.64s is not known; unset it, or say auto, shm, devshm or tcp", text);
     return *transport_p != ORION_TRANSPORT_ANY;
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Device queries, all answered from what the server told once. */
+#include "arena.h"
 #include "device.h"
 
 #include "orion_generated/calls.h"
@@ -7,6 +8,17 @@
 
 #include <ctype.h>
 #include <string.h>
+
+/* What needs memory that both sides have at one address. */
+static const unsigned mapped_attributes[] = {
+    CU_DEVICE_ATTRIBUTE_CAN_MAP_HOST_MEMORY,
+    CU_DEVICE_ATTRIBUTE_MANAGED_MEMORY,
+    CU_DEVICE_ATTRIBUTE_CONCURRENT_MANAGED_ACCESS,
+    CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS,
+    CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS_USES_HOST_PAGE_TABLES,
+    CU_DEVICE_ATTRIBUTE_CAN_USE_HOST_POINTER_FOR_REGISTERED_MEM,
+    CU_DEVICE_ATTRIBUTE_DIRECT_MANAGED_MEM_ACCESS_FROM_HOST,
+};
 
 CUresult orion_device_describe(orion_session_t *session)
 {
@@ -21,6 +33,8 @@ CUresult orion_device_describe(orion_session_t *session)
     blob->pci_bus_id[sizeof blob->pci_bus_id - 1] = 0;
     if (blob->attribute_count > sizeof blob->attributes / sizeof blob->attributes[0])
         blob->attribute_count = sizeof blob->attributes / sizeof blob->attributes[0];
+    for (unsigned i = 0; !orion_arena.bytes && i < sizeof mapped_attributes / sizeof mapped_attributes[0]; i++)
+        blob->attributes[mapped_attributes[i]] = 0;
     return CUDA_SUCCESS;
 }
 

@@ -54,6 +54,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--server", metavar="ADDR", help="use this server: unix:PATH or HOST:PORT")
     parser.add_argument(
+        "--transport",
+        choices=("auto", "shm", "tcp"),
+        help="how the program talks to the server (default: ORION_TRANSPORT, else auto: the best that works)",
+    )
+    parser.add_argument(
         "--report",
         type=Path,
         metavar="FILE",
@@ -80,14 +85,21 @@ def execute(options: argparse.Namespace) -> int:
     library = orion_shm.library_directory()
     environment = program_environment(os.environ, library, options.gmem)
 
+    if options.transport is not None:
+        environment["ORION_TRANSPORT"] = options.transport
+    over_tcp = environment.get("ORION_TRANSPORT") == "tcp"
     address = servers.configured_address(options.server)
     private = options.device is not None or options.report is not None
-    if address is None and not private:
+    if address is None and not private and not over_tcp:
         address = servers.mounted_address()
     elif address is not None:
         for name in ("device", "report"):
             if getattr(options, name) is not None:
                 raise CommandError(f"--{name} is for a private server, but {address} is named")
+    if over_tcp and address is not None and address.startswith("unix:"):
+        raise CommandError(
+            f"transport tcp needs a server at HOST:PORT, but {address} is named; name its --bind address"
+        )
     if address is not None:
         status = device_status(address, options.quiet)
         if not options.quiet:
@@ -96,10 +108,11 @@ def execute(options: argparse.Namespace) -> int:
         python_programs.prepare(environment, library, python_programs.wants_ptx(status))
         return run_program(path, program, environment)
 
-    with servers.start_private(options.device or "cpu", options.gmem) as server:
+    bind = "127.0.0.1:0" if over_tcp else None
+    with servers.start_private(options.device or "cpu", options.gmem, bind=bind) as server:
         if not options.quiet:
             announce(f"{servers.private_devices(server)[0]['name']} of a private server")
-        environment["ORION_SERVER"] = server.address
+        environment["ORION_SERVER"] = server.bound or server.address
         python_programs.prepare(environment, library, True)
         code = run_program(path, program, environment)
         report = server.stop()

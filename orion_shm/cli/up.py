@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs a server in the foreground and shows who uses it. Ctrl-C ends it and its clients' workers.
 
---bind, or BIND_ADDR and PORT in the environment, add a TCP socket for programs in containers that
-share /dev/shm with this server (ORION_TRANSPORT=devshm there).
+--bind, or BIND_ADDR and PORT in the environment, add a TCP socket for programs that cannot reach the
+unix socket: ORION_SERVER=HOST:PORT there, and ORION_TRANSPORT=devshm where /dev/shm is shared.
 
 On a terminal with rich installed the picture is live; otherwise each arrival and departure is
 one line, which suits a log.
@@ -39,6 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="unix:PATH to listen at (default: ORION_SERVER, else this user's default socket)",
     )
     parser.add_argument("--bind", metavar="ADDR:PORT", help="listen there, too")
+    parser.add_argument(
+        "--insecure-tcp",
+        action="store_true",
+        help="send data of programs on other hosts unencrypted (default: refuse them)",
+    )
     parser.add_argument("--device", choices=("cpu", "null"), default="cpu", help="default: cpu")
     parser.add_argument(
         "--gmem",
@@ -51,6 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace) -> int:
     """Starts the server, shows it until a signal comes, ends it."""
+    if options.insecure_tcp:
+        os.environ["ORION_INSECURE_TCP"] = "1"  # the server inherits it
     address = options.listen or os.environ.get("ORION_SERVER") or default_address()
     with (
         stop_on_signals() as stop,

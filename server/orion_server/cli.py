@@ -47,7 +47,12 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--bind",
         metavar="ADDR:PORT",
-        help="also listen on TCP, for clients that share /dev/shm (default: BIND_ADDR and PORT, else off)",
+        help="also listen on TCP (default: BIND_ADDR and PORT, 127.0.0.1 and 9960 where one is missing; else off)",
+    )
+    p.add_argument(
+        "--insecure-tcp",
+        action="store_true",
+        help="send data of clients on other hosts unencrypted (default: ORION_INSECURE_TCP=1, else refuse them)",
     )
     p.add_argument("--device", choices=("cpu", "null"), help="default: ORION_DEVICE, else cpu")
     p.add_argument(
@@ -92,6 +97,7 @@ def config_from(arguments: argparse.Namespace) -> Config:
         bind=parse_bind(arguments.bind, "--bind")
         if arguments.bind
         else (None if arguments.witness else bind_from_environment(env)),
+        insecure_tcp=arguments.insecure_tcp or env.get("ORION_INSECURE_TCP") == "1",
         device=device,
         memory=parse_size(arguments.memory, "--memory") if arguments.memory else default_memory(),
         vgpu=parse_count(arguments.vgpu or env.get("VGPU", "64"), "VGPU", 1, 4096),

@@ -21,7 +21,13 @@ class Config:
     bind: tuple[str, int] | None = field(
         default=None,
         metadata={
-            "help": "ADDR:PORT for clients that share /dev/shm; environment BIND_ADDR and PORT"
+            "help": "ADDR:PORT for clients without the unix socket; environment BIND_ADDR and PORT"
+        },
+    )
+    insecure_tcp: bool = field(
+        default=False,
+        metadata={
+            "help": "data of clients on other hosts may travel unencrypted; environment ORION_INSECURE_TCP=1"
         },
     )
     device: str = field(

@@ -47,6 +47,12 @@ class Embedded:
                 raise OrionServerError(f"the private server cannot serve: {state}")
             time.sleep(0.01)
 
+    @property
+    def bound(self) -> str | None:
+        """HOST:PORT where it listens as well; None when it does not."""
+        bind: str | None = self.status()["server"]["bind"]
+        return bind
+
     def status(self) -> dict[str, Any]:
         return query(self.address)
 

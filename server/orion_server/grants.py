@@ -32,7 +32,11 @@ class Grants:
         self._cache_of = cache_of
 
     def serve(self, session: Session, message: Message) -> None:
-        if message.kind == Kind.GRANT:
+        if session.uid < 0 and message.kind in (Kind.CACHE_GET, Kind.CACHE_SLOT, Kind.CACHE_PUT):
+            # a client whom nobody vouches for shares no cache: it could not be told from another
+            if message.kind != Kind.CACHE_PUT:
+                answer(session, message, errors.NOT_FOUND)
+        elif message.kind == Kind.GRANT:
             self._grant(session, message)
         elif message.kind == Kind.RELEASE:
             session.release_extent(message.a, message.b)

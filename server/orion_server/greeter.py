@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import errors, messages, wire
+from . import errors, messages, peer, wire
 from .errors import OrionServerError, ProtocolError, Refusal
 from .loop import Loop
 
@@ -43,7 +43,7 @@ class Guest:
     hello: wire.Hello
     transport: int
     pid: int  # 0: of a namespace that we can't see, or of another host
-    uid: int
+    uid: int  # -1: nobody knows
 
     def pidfd(self) -> int:
         """A forked child may keep the client's socket open; its process's end is seen here all the same."""
@@ -57,9 +57,12 @@ class Guest:
 
 
 class Greeter:
-    def __init__(self, loop: Loop, socket_path: Path, admit: Callable[[Guest], None]) -> None:
+    def __init__(
+        self, loop: Loop, socket_path: Path, insecure_tcp: bool, admit: Callable[[Guest], None]
+    ) -> None:
         self._loop = loop
         self._path = socket_path
+        self._insecure_tcp = insecure_tcp
         self._admit = admit  # takes the guest over, or raises a Refusal
         self._listeners: list[socket.socket] = []
         self._greetings: dict[int, Greeting] = {}
@@ -105,6 +108,8 @@ class Greeter:
             except OSError as e:
                 log.warning("cannot accept a client: %s", e.strerror)
                 return
+            if tcp:
+                peer.set_up(client)
             self._greet(client, tcp)
 
     def _greet(self, client: socket.socket, tcp: bool) -> None:
@@ -144,17 +149,28 @@ class Greeter:
             credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
             pid, uid, _ = struct.unpack("3i", credentials)
             transport = hello.transport or wire.TRANSPORT_MEMFD
+            if transport == wire.TRANSPORT_TCP:
+                why = "transport tcp needs HOST:PORT in ORION_SERVER, not a unix socket"
+                raise Refusal(wire.STATUS_REFUSED, errors.NOT_SUPPORTED, why)
             return Guest(client, hello, transport, max(pid, 0), uid)
-        if hello.transport != wire.TRANSPORT_DEVSHM:
-            raise Refusal(
-                wire.STATUS_REFUSED,
-                errors.NOT_SUPPORTED,
-                "over TCP this server serves only clients that share /dev/shm with it (hostIPC: "
-                "true, ORION_TRANSPORT=devshm); on this host use "
-                f"ORION_SERVER=unix:{self._path}",
+        if hello.transport == wire.TRANSPORT_DEVSHM:
+            # the user is a claim, which the modes of the files in /dev/shm prove
+            return Guest(client, hello, hello.transport, 0, hello.uid)
+        why = None
+        if hello.transport == wire.TRANSPORT_MEMFD:
+            why = (
+                "shared memory of this kind needs the server's unix socket: "
+                f"set ORION_SERVER=unix:{self._path}, or ORION_TRANSPORT=tcp"
             )
-        # the user is a claim, which the modes of the files in /dev/shm prove
-        return Guest(client, hello, hello.transport, 0, hello.uid)
+        elif not self._insecure_tcp and not peer.is_here(client):
+            why = (
+                "this server does not send a client's data unencrypted to another host: use a "
+                "tunnel, or start it with --insecure-tcp on a network that you trust"
+            )
+        if why is not None:
+            raise Refusal(wire.STATUS_REFUSED, errors.NOT_SUPPORTED, why)
+        user = peer.user_of(client)
+        return Guest(client, hello, wire.TRANSPORT_TCP, 0, -1 if user is None else user)
 
     def _refuse(self, greeting: Greeting, refusal: Refusal) -> None:
         log.info("refused a client: %s", refusal)

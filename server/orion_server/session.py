@@ -152,7 +152,7 @@ class Session:
             "session": self.id,
             "pid": self.pid or self.hello.pid,
             "worker_pid": self.worker.pid,
-            "uid": self.uid,
+            "uid": self.uid if self.uid >= 0 else None,
             "command": self.hello.command,
             "device": self.lease.device.index,
             "device_name": self.lease.device.name,

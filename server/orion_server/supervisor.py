@@ -55,7 +55,7 @@ class Supervisor:
         self.caches: dict[int, ObjectCache] = {}
         self.grants = Grants(self._cache_of)
         self.stopping = False
-        self.greeter = Greeter(self.loop, config.socket, self._admit)
+        self.greeter = Greeter(self.loop, config.socket, config.insecure_tcp, self._admit)
         paths = (config.socket, control_path(config.socket))
         self.workers = Workers(
             self.loop,
@@ -145,7 +145,9 @@ class Supervisor:
         self._watch(session)
         try:
             order = messages.Message(messages.Kind.START, text=self._order(session))
-            messages.send(worker.control, order)
+            over_tcp = session.transport == wire.TRANSPORT_TCP
+            fds = [session.client.fileno()] if over_tcp else None
+            messages.send(worker.control, order, fds)
         except OSError as e:
             why = f"the worker does not take its order: {e.strerror}"
             self._reject(session, errors.SYSTEM_NOT_READY, why)
@@ -158,12 +160,15 @@ class Supervisor:
             *(*hello.candidates, *([0] * 8))[:8],
             hello.flags,
             session.transport == wire.TRANSPORT_DEVSHM,
-            session.uid,
-            0,
+            max(session.uid, 0),
+            session.transport == wire.TRANSPORT_TCP,
         )
 
     def _watch(self, session: Session) -> None:
-        self.loop.watch(session.client, lambda: self._on_client(session))
+        if session.transport == wire.TRANSPORT_TCP:  # the worker reads it
+            self.loop.watch_end(session.client, lambda: self._on_client_exit(session))
+        else:
+            self.loop.watch(session.client, lambda: self._on_client(session))
         self.loop.watch(session.worker.control, lambda: self._on_control(session))
         if session.client_pidfd >= 0:
             self.loop.watch(session.client_pidfd, lambda: self._on_client_exit(session))
@@ -231,14 +236,14 @@ class Supervisor:
 
     def _welcome(self, session: Session, message: messages.Message, fds: list[int]) -> None:
         """The worker is caged and listens: its segments go to the client."""
-        devshm = session.transport == wire.TRANSPORT_DEVSHM
+        by_memfd = session.transport == wire.TRANSPORT_MEMFD
         if session.worker.pid == 0:
             self.workers.poll()  # its birth was announced before, on another socket
         try:
             nonce, flags, slots, device, command_name, reply_name = messages.READY.unpack(
                 message.text
             )
-            if len(fds) != (0 if devshm else 2):
+            if len(fds) != (2 if by_memfd else 0):
                 raise ProtocolError("it came without its segments")
         except (struct.error, ProtocolError) as e:
             messages.close_all(fds)
@@ -263,10 +268,9 @@ class Supervisor:
                 device=wire.text_of(device),
             )
         )
-        if devshm:
-            session.devshm_names = tuple(n for n in names if n)
-        else:
+        if by_memfd:
             session.reply_fd = os.dup(fds[1])
+        session.devshm_names = tuple(n for n in names if n)
         session.state = State.RUNNING
         sent = session.notify(welcome, fds or None)
         messages.close_all(fds)
@@ -320,9 +324,10 @@ class Supervisor:
         cause = session.cause()
         if cause is not None and not session.client_gone:
             session.error = cause[1]
-            session.notify(
-                wire.encode_notice(wire.NOTICE_EPITAPH, cuda_result=cause[0], message=cause[1])
-            )
+            notice = wire.encode_notice(wire.NOTICE_EPITAPH, cuda_result=cause[0], message=cause[1])
+            if session.transport == wire.TRANSPORT_TCP:
+                notice = wire.frame_notice(session.worker.epoch, notice)
+            session.notify(notice)
             log.warning(
                 "client %d lost its worker %d: %s", session.id, session.worker.pid, cause[1]
             )

@@ -19,14 +19,23 @@ WELCOME = struct.Struct("<QIIIiQIIQQQQIIQ64s64s64s256s")
 NOTICE = struct.Struct("<QIIQQiI256s")
 HELLO_HEAD = struct.Struct("<QII")  # enough to see whether the rest can be understood
 
-TRANSPORT_ANY, TRANSPORT_MEMFD, TRANSPORT_DEVSHM, TRANSPORT_LOCAL = 0, 1, 2, 3
-TRANSPORT_NAMES = {TRANSPORT_MEMFD: "shm", TRANSPORT_DEVSHM: "/dev/shm", TRANSPORT_LOCAL: "local"}
+TRANSPORT_ANY, TRANSPORT_MEMFD, TRANSPORT_DEVSHM, TRANSPORT_LOCAL, TRANSPORT_TCP = 0, 1, 2, 3, 4
+TRANSPORT_NAMES = {
+    TRANSPORT_MEMFD: "shm",
+    TRANSPORT_DEVSHM: "/dev/shm",
+    TRANSPORT_LOCAL: "local",
+    TRANSPORT_TCP: "tcp",
+}
 
 # orion_status_t
 STATUS_OK, STATUS_NO_MEMORY, STATUS_SYSTEM, STATUS_REFUSED, STATUS_VERSION = 0, 5, 7, 8, 9
 STATUS_PROTOCOL = 4
 
 NOTICE_EXTENT, NOTICE_EPITAPH, NOTICE_WAIT = 1, 2, 3
+
+# wire/frame.h: a session on a socket; the worker sends all other frames
+RECORD = struct.Struct("<IHHII")
+FRAME_NOTICE = 0xFF07
 
 # shm/layout.h: where client threads sleep in the reply segment
 REPLY_CONTROL_BYTES = 4096
@@ -98,7 +107,7 @@ def decode_hello(data: bytes) -> Hello:
     _, version, _, flags, pid, uid, transport, gmem, vgpu, ratio = values[:10]
     candidates = values[10:18]
     range_bytes, token, command = values[18:]
-    if transport not in (TRANSPORT_ANY, TRANSPORT_MEMFD, TRANSPORT_DEVSHM):
+    if transport not in (TRANSPORT_ANY, TRANSPORT_MEMFD, TRANSPORT_DEVSHM, TRANSPORT_TCP):
         raise ProtocolError(
             f"the hello asks for transport {transport}, which this server does not know"
         )
@@ -237,3 +246,8 @@ def encode_notice(
     return NOTICE.pack(
         NOTICE_MAGIC, NOTICE.size, kind, offset, size, cuda_result, 0, field_of(message, 256)
     )
+
+
+def frame_notice(epoch: int, notice: bytes) -> bytes:
+    """The notice as the last frame of a session on a socket."""
+    return RECORD.pack(RECORD.size + len(notice), FRAME_NOTICE, 0, 0, epoch) + notice

@@ -54,7 +54,7 @@ typedef struct orion_order {
     uint32_t flags; /* of the client's hello */
     uint32_t devshm;
     uint32_t owner_uid; /* /dev/shm mode */
-    uint32_t reserved;
+    uint32_t stream;    /* the client's socket comes along: the session is on it */
 } orion_order_t;
 
 _Static_assert(sizeof(orion_order_t) == 96, "orion_server/messages.py writes this layout");

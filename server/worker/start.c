@@ -3,6 +3,7 @@
 #include "worker/start.h"
 
 #include "shm/range.h"
+#include "transport/stream_port.h"
 #include "worker/faults.h"
 #include "worker/worker.h"
 
@@ -49,7 +50,8 @@ static void reserve(const orion_order_t *order, orion_worker_config_t *config)
     if (bytes >= RANGE_LEAST && bytes <= RANGE_MOST && bytes % (2 * ORION_EXTENT_GRANULE) == 0)
         config->range_base = orion_range_reserve_first(order->candidates, ORION_CANDIDATES, bytes);
     if (config->range_base) {
-        config->arena_bytes = order->devshm ? 0 : bytes / 2; /* a TCP socket carries no descriptors of extents */
+        /* a TCP socket carries no descriptors of extents */
+        config->arena_bytes = order->devshm || order->stream ? 0 : bytes / 2;
         config->heap_base = config->range_base + bytes / 2;
         config->heap_bytes = bytes / 2;
         return;
@@ -96,7 +98,8 @@ static orion_status_t announce(const orion_worker_t *w, const orion_worker_confi
     return status;
 }
 
-static orion_status_t await_order(orion_order_t *order)
+/* *socket_p: the client's, if the session is on it; else -1. */
+static orion_status_t await_order(orion_order_t *order, int *socket_p)
 {
     orion_control_message_t message;
     orion_status_t status;
@@ -104,19 +107,24 @@ static orion_status_t await_order(orion_order_t *order)
     do
         status = orion_control_receive(&line, 1000, &message, &fd);
     while (status == ORION_AGAIN);
+    if (status == ORION_OK && (message.kind != ORION_CONTROL_START || message.text_bytes != sizeof *order))
+        status = ORION_PROTOCOL;
+    if (status == ORION_OK) {
+        memcpy(order, message.text, sizeof *order);
+        if (!order->stream == (fd < 0)) {
+            *socket_p = fd;
+            return ORION_OK;
+        }
+        status = ORION_PROTOCOL;
+    }
     if (fd >= 0)
         close(fd);
-    if (status != ORION_OK)
-        return status;
-    if (message.kind != ORION_CONTROL_START || message.text_bytes != sizeof *order)
-        return ORION_PROTOCOL;
-    memcpy(order, message.text, sizeof *order);
-    return ORION_OK;
+    return status;
 }
 
 /* Segments take longest: they are made for the usual client before there is one, and anew for an unusual one. */
-static orion_status_t open_port(const orion_start_t *start, const orion_order_t *order, orion_port_t **port_p,
-                                char *why, size_t why_bytes)
+static orion_status_t open_port(const orion_start_t *start, const orion_order_t *order, int socket,
+                                orion_port_t **port_p, char *why, size_t why_bytes)
 {
     const uint32_t flags = order ? order->flags : ORION_FLAG_MEMBARRIER;
     const orion_port_config_t port = {.epoch = start->epoch,
@@ -124,11 +132,13 @@ static orion_status_t open_port(const orion_start_t *start, const orion_order_t 
                                       .witness_fd = start->control_fd,
                                       .devshm = order && order->devshm,
                                       .owner_uid = order ? order->owner_uid : 0};
-    if (order && !order->devshm && (flags & ORION_FLAG_MEMBARRIER))
+    if (order && !order->devshm && !order->stream && (flags & ORION_FLAG_MEMBARRIER))
         return ORION_OK;
     if (order)
         orion_port_close(*port_p);
     *port_p = NULL;
+    if (socket >= 0)
+        return orion_port_create_stream(&port, socket, port_p, why, why_bytes);
     return orion_port_create(&port, port_p, why, why_bytes);
 }
 
@@ -137,18 +147,19 @@ int orion_start_worker(const orion_start_t *start)
     char why[256] = "";
     orion_worker_t *w;
     orion_order_t order;
+    int socket;
     orion_worker_config_t config = {
         .device = start->device, .threads = start->threads, .compiler = start->compiler, .line = &line};
 
     orion_control_init(&line, start->control_fd);
     if (!(config.stats = map_stats(start->stats_fd)))
         return failed(CUDA_ERROR_OUT_OF_MEMORY, "no memory");
-    orion_status_t status = open_port(start, NULL, &config.port, why, sizeof why);
+    orion_status_t status = open_port(start, NULL, -1, &config.port, why, sizeof why);
     if (status != ORION_OK)
         return failed(CUDA_ERROR_OUT_OF_MEMORY, why);
-    if (await_order(&order) != ORION_OK)
+    if (await_order(&order, &socket) != ORION_OK)
         return 0; /* no client ever came */
-    if (open_port(start, &order, &config.port, why, sizeof why))
+    if (open_port(start, &order, socket, &config.port, why, sizeof why))
         return failed(CUDA_ERROR_OUT_OF_MEMORY, why);
     config.memory_limit = order.memory_limit;
     reserve(&order, &config);

@@ -113,12 +113,17 @@ static CUresult staged_out(orion_session_t *session, const orion_rows_t *rows, u
             count++;
             continue;
         }
-        status = orion_link_stage_await(session->link, &window[first].stage);
+        const orion_stage_t *done = &window[first].stage;
+        size_t at = window[first].at, n = window[first].bytes;
+        int linear = at + n <= rows->width; /* all within the first row */
+        status = linear ? orion_link_stage_collect(session->link, done, rows->to + at, n)
+                        : orion_link_stage_await(session->link, done);
         if (status) {
             result = orion_session_lost(session, status);
             break;
         }
-        scatter(rows, window[first].at, window[first].stage.data, window[first].bytes);
+        if (!linear)
+            scatter(rows, at, done->data, n);
         first = (first + 1) % IN_FLIGHT;
         count--;
     }

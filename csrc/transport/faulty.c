@@ -125,6 +125,11 @@ static orion_status_t faulty_stage_await(orion_link_t *link, const orion_stage_t
     return dead(faulty(link)) ? ORION_PEER_GONE : orion_link_stage_await(faulty(link)->inner, stage);
 }
 
+static orion_status_t faulty_stage_collect(orion_link_t *link, const orion_stage_t *stage, void *to, size_t bytes)
+{
+    return dead(faulty(link)) ? ORION_PEER_GONE : orion_link_stage_collect(faulty(link)->inner, stage, to, bytes);
+}
+
 static orion_status_t faulty_extent_map(orion_link_t *link, uint64_t offset, uint64_t bytes, void **p)
 {
     return dead(faulty(link)) ? ORION_PEER_GONE : orion_link_extent_map(faulty(link)->inner, offset, bytes, p);
@@ -173,6 +178,7 @@ static const orion_link_ops_t faulty_ops = {
     .stage_send = faulty_stage_send,
     .stage_abort = faulty_stage_abort,
     .stage_await = faulty_stage_await,
+    .stage_collect = faulty_stage_collect,
     .extent_map = faulty_extent_map,
     .extent_unmap = faulty_extent_unmap,
     .event_wait = faulty_event_wait,

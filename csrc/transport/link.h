@@ -33,6 +33,7 @@ typedef struct orion_link_ops {
     orion_status_t (*stage_send)(orion_link_t *link, const orion_stage_t *stage, const void *from, size_t bytes);
     void (*stage_abort)(orion_link_t *link, const orion_stage_t *stage);
     orion_status_t (*stage_await)(orion_link_t *link, const orion_stage_t *stage);
+    orion_status_t (*stage_collect)(orion_link_t *link, const orion_stage_t *stage, void *to, size_t bytes);
     orion_status_t (*extent_map)(orion_link_t *link, uint64_t offset, uint64_t bytes, void **p);
     orion_status_t (*extent_unmap)(orion_link_t *link, uint64_t offset, uint64_t bytes);
     orion_status_t (*event_wait)(orion_link_t *link, int64_t timeout_ns, void *buffer, size_t capacity,
@@ -95,6 +96,12 @@ static inline void orion_link_stage_abort(orion_link_t *link, const orion_stage_
 static inline orion_status_t orion_link_stage_await(orion_link_t *link, const orion_stage_t *stage)
 {
     return link->ops->stage_await(link, stage);
+}
+/* The same, then the chunk's first `bytes` bytes are at `to`. */
+static inline orion_status_t orion_link_stage_collect(orion_link_t *link, const orion_stage_t *stage, void *to,
+                                                      size_t bytes)
+{
+    return link->ops->stage_collect(link, stage, to, bytes);
 }
 
 /* Receives the descriptor that the server sent for this extent and maps it at range_base + offset. */

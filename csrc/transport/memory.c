@@ -334,6 +334,7 @@ static const orion_link_ops_t memory_ops = {
     .stage_send = orion_memory_stage_send,
     .stage_abort = orion_memory_stage_abort,
     .stage_await = orion_memory_stage_await,
+    .stage_collect = orion_memory_stage_collect,
     .extent_map = memory_extent_map,
     .extent_unmap = memory_extent_unmap,
     .event_wait = orion_memory_event_wait,

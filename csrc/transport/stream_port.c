@@ -332,9 +332,10 @@ static orion_status_t wait_for_client(stream_port_t *p, int64_t limit_ns, bool r
     /* acquire: pairs with the releases where sending fails */
     if (orion_load_acquire(&p->gone) != 0)
         return ORION_PEER_GONE;
+    int64_t start = orion_clock_ns();
     flush(p);
     if (reading && orion_load_acquire(&p->queued) == 0)
-        status = orion_spin(&p->spin, limit_ns, look, p);
+        status = orion_spin(&p->spin, p->socket, limit_ns, look, p);
     else if (reading)
         status = try_receive(p);
     if (status != ORION_AGAIN)
@@ -352,6 +353,7 @@ static orion_status_t wait_for_client(stream_port_t *p, int64_t limit_ns, bool r
     struct timespec limit = {.tv_sec = limit_ns / ORION_NS_PER_S, .tv_nsec = limit_ns % ORION_NS_PER_S};
     int rc = ppoll(polled, 2, &limit, NULL);
     orion_store_relaxed(&p->asleep, 0);
+    orion_spin_slept(&p->spin, orion_clock_ns() - start);
     if (rc > 0 && polled[1].revents != 0)
         drain_wake(p);
     if (rc > 0 && !reading && (polled[0].revents & (POLLHUP | POLLERR)) != 0)

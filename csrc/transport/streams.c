@@ -83,6 +83,14 @@ orion_status_t orion_memory_stage_await(orion_link_t *base, const orion_stage_t 
     return stage_wait(link, &wait, stage->index, stage->sequence);
 }
 
+orion_status_t orion_memory_stage_collect(orion_link_t *base, const orion_stage_t *stage, void *to, size_t bytes)
+{
+    orion_status_t status = bytes <= stage->bytes ? orion_memory_stage_await(base, stage) : ORION_INVALID;
+    if (status == ORION_OK)
+        memcpy(to, stage->data, bytes);
+    return status;
+}
+
 /* ---- events ---- */
 
 orion_status_t orion_memory_event_wait(orion_link_t *base, int64_t timeout_ns, void *buffer, size_t capacity,

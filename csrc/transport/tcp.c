@@ -37,6 +37,8 @@
 #define TCP_USER_TIMEOUT 18
 #endif
 
+static const orion_tcp_want_t nothing = {.kind = ORION_TCP_NOTHING};
+
 static orion_tcp_link_t *tcp(orion_link_t *link)
 {
     return (orion_tcp_link_t *)link;
@@ -106,7 +108,8 @@ static orion_status_t tcp_stage_claim(orion_link_t *base, orion_stage_t *stage_p
         return status;
     link->stage_next++;
     if (++link->stage_sequence == 0)
-        link->stage_sequence = 1;                                        /* 0 means never used */
+        link->stage_sequence = 1; /* 0 means never used */
+    link->at_want[index] = 0;
     orion_store_release(&link->stage_last[index], link->stage_sequence); /* release: pairs with the acquire in place */
     *stage_p = (orion_stage_t){.index = index,
                                .sequence = link->stage_sequence,
@@ -141,17 +144,34 @@ static orion_status_t tcp_stage_await(orion_link_t *base, const orion_stage_t *s
     return stage->index < ORION_STAGE_COUNT ? orion_tcp_wait(tcp(base), &want, INT64_MAX) : ORION_INVALID;
 }
 
+static orion_status_t tcp_stage_collect(orion_link_t *base, const orion_stage_t *stage, void *to, size_t bytes)
+{
+    orion_tcp_link_t *link = tcp(base);
+    orion_tcp_want_t want = {
+        .kind = ORION_TCP_STAGE, .index = stage->index, .sequence = stage->sequence, .into = to, .bytes = bytes};
+    if (stage->index >= ORION_STAGE_COUNT || bytes > ORION_STAGE_BYTES)
+        return ORION_INVALID;
+    orion_status_t status = orion_tcp_wait(link, &want, INT64_MAX);
+    if (status == ORION_OK && !link->at_want[stage->index])
+        memcpy(to, stage->data, bytes);
+    return status;
+}
+
 /* The server's chunk goes straight into ours, if that use of it is the one we are waiting for. */
 static uint8_t *place(void *self, const orion_record_t *frame, uint32_t bytes)
 {
     orion_tcp_link_t *link = self;
-    (void)bytes; /* no longer than a chunk: orion_frames_next has looked */
+    const orion_tcp_want_t *direct = link->direct;
     if (frame->slot >= ORION_STAGE_COUNT)
         return NULL;
     /* acquire: pairs with the release in tcp_stage_claim */
     if (orion_load_acquire(&link->stage_last[frame->slot]) != frame->sequence || frame->sequence == 0)
         return NULL;
-    return link->chunks + (size_t)frame->slot * ORION_STAGE_BYTES;
+    /* This thread waits for just these bytes: it saves a copy, and reads nothing else before it has them. */
+    bool at_want = direct->kind == ORION_TCP_STAGE && direct->into != NULL && direct->bytes == bytes &&
+                   direct->index == frame->slot && direct->sequence == frame->sequence;
+    link->at_want[frame->slot] = at_want;
+    return at_want ? direct->into : link->chunks + (size_t)frame->slot * ORION_STAGE_BYTES;
 }
 
 /* ---- extents: there are none ---- */
@@ -286,6 +306,7 @@ static const orion_link_ops_t tcp_ops = {
     .stage_send = tcp_stage_send,
     .stage_abort = tcp_stage_abort,
     .stage_await = tcp_stage_await,
+    .stage_collect = tcp_stage_collect,
     .extent_map = tcp_extent_map,
     .extent_unmap = tcp_extent_unmap,
     .event_wait = tcp_event_wait,
@@ -415,6 +436,7 @@ orion_status_t orion_tcp_open_socket(int socket, const char *name, const orion_h
     link->range_bytes = hello.range_bytes;
     link->epoch = welcome.epoch;
     link->heard_at = orion_clock_ns();
+    link->direct = &nothing;
     orion_frames_init(&link->frames, link->buffer, link->epoch, place, link);
     *welcome_p = welcome;
     *link_p = &link->base;

@@ -13,6 +13,8 @@
 
 #define LOST_TURNS 20 /* of a slice */
 
+static const orion_tcp_want_t nothing = {.kind = ORION_TCP_NOTHING};
+
 enum { SIGNAL_NONE = 0, SIGNAL_LOOK = 1, SIGNAL_ROLE = 2 };
 
 /* acquire: pairs with the releases in deliver; what came is there */
@@ -234,8 +236,8 @@ static orion_status_t deliver(orion_tcp_link_t *link, const orion_record_t *fram
     }
 }
 
-/* All frames that have come. */
-static orion_status_t deliver_all(orion_tcp_link_t *link)
+/* All frames that have come, or those up to what is wanted: where the next chunk goes may be known then. */
+static orion_status_t deliver_all(orion_tcp_link_t *link, const orion_tcp_want_t *want)
 {
     const orion_record_t *frame;
     orion_status_t status;
@@ -245,6 +247,10 @@ static orion_status_t deliver_all(orion_tcp_link_t *link)
         if (status != ORION_OK)
             return status;
         any = true;
+        if (arrived(link, want)) {
+            status = ORION_AGAIN;
+            break;
+        }
     }
     if (any)
         wake_waiters(link, false);
@@ -283,15 +289,16 @@ static int poll_socket(orion_tcp_link_t *link, short events, int64_t limit_ns)
 static orion_status_t pump(orion_tcp_link_t *link, const orion_tcp_want_t *want, int64_t since_ns, int64_t deadline_ns)
 {
     for (;;) {
-        orion_status_t status = deliver_all(link);
+        orion_status_t status = deliver_all(link, want);
         if (arrived(link, want))
             return ORION_OK;
         if (status != ORION_OK)
             return status;
-        int64_t left = deadline_ns == INT64_MAX ? ORION_TCP_SLICE_NS : deadline_ns - orion_clock_ns();
-        status = orion_spin(&link->spin, left, look, link);
+        int64_t now = orion_clock_ns(), left = deadline_ns == INT64_MAX ? ORION_TCP_SLICE_NS : deadline_ns - now;
+        status = orion_spin(&link->spin, link->socket, left, look, link);
         if (status == ORION_AGAIN && left >= ORION_TCP_SLICE_NS) {
             status = receive(link, 0); /* the socket's own limit is a slice */
+            orion_spin_slept(&link->spin, orion_clock_ns() - now);
         } else if (status == ORION_AGAIN && left > 0) {
             if (poll_socket(link, POLLIN, left) != 0)
                 status = receive(link, MSG_DONTWAIT);
@@ -301,6 +308,8 @@ static orion_status_t pump(orion_tcp_link_t *link, const orion_tcp_want_t *want,
                 return ORION_TIMEOUT;
             status = lose_patience(link, since_ns);
         }
+        if (status == ORION_OK)
+            status = orion_tcp_state(link); /* another thread may have found the end */
         if (status != ORION_OK)
             return status;
     }
@@ -317,8 +326,10 @@ orion_status_t orion_tcp_wait(orion_tcp_link_t *link, const orion_tcp_want_t *wa
             return status;
         if (sleep_beside(link, want, deadline_ns)) {
             status = orion_tcp_state(link);
+            link->direct = want;
             if (status == ORION_OK)
                 status = pump(link, want, since, deadline_ns);
+            link->direct = &nothing;
             release_role(link);
         } else if (deadline_ns != INT64_MAX && orion_clock_ns() >= deadline_ns) {
             status = ORION_TIMEOUT;
@@ -336,7 +347,7 @@ orion_status_t orion_tcp_wait_writable(orion_tcp_link_t *link, int64_t since_ns)
         if ((poll_socket(link, POLLIN | POLLOUT, ORION_TCP_SLICE_NS) & ~POLLOUT) != 0) {
             status = receive(link, MSG_DONTWAIT);
             if (status == ORION_OK)
-                status = deliver_all(link);
+                status = deliver_all(link, &nothing);
         }
         release_role(link);
     } else {
@@ -352,7 +363,7 @@ orion_status_t orion_tcp_look(orion_tcp_link_t *link)
     if (status != ORION_OK || !take_role(link))
         return status;
     do {
-        status = deliver_all(link);
+        status = deliver_all(link, &nothing);
         if (status == ORION_OK)
             status = receive(link, MSG_DONTWAIT);
     } while (status == ORION_OK);

@@ -27,6 +27,8 @@ typedef enum orion_tcp_kind { ORION_TCP_REPLY, ORION_TCP_STAGE, ORION_TCP_EVENT,
 typedef struct orion_tcp_want { /* what a thread waits for */
     orion_tcp_kind_t kind;
     uint32_t index, sequence;
+    void *into; /* ORION_TCP_STAGE: where the chunk's `bytes` bytes may be read to at once; NULL: nowhere */
+    size_t bytes;
 } orion_tcp_want_t;
 
 typedef struct orion_tcp_waiter { /* on the stack of a thread that sleeps while another one reads */
@@ -71,7 +73,9 @@ typedef struct orion_tcp_link {
     uint32_t waiting; /* atomic: length of the list */
     orion_frames_t frames;
     orion_spin_t spin;
-    int64_t heard_at; /* atomic: when bytes last came */
+    const orion_tcp_want_t *direct;     /* what the thread with the role waits for */
+    uint8_t at_want[ORION_STAGE_COUNT]; /* the chunk's bytes are where that thread wants them, not in the chunk */
+    int64_t heard_at;                   /* atomic: when bytes last came */
 
     /* events: written by the role, read under event_lock */
     uint32_t events_head, events_tail, events_credited; /* free-running bytes of frames; head atomic */

@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -176,6 +177,14 @@ static int install_filter(void)
         JUMP(BPF_JEQ, F_SETFL, 0, 3),
         LOAD(args[2]),
         JUMP(BPF_JSET, O_ASYNC, 1, 0),
+        ALLOW,
+        REFUSE,
+        /* on which processor a socket's last bytes came in: a worker that looks before it sleeps asks */
+        JUMP(BPF_JEQ, SYS_getsockopt, 0, 6),
+        LOAD(args[1]),
+        JUMP(BPF_JEQ, SOL_SOCKET, 0, 3),
+        LOAD(args[2]),
+        JUMP(BPF_JEQ, SO_INCOMING_CPU, 0, 1),
         ALLOW,
         REFUSE,
         /* prctl: names of threads and of mappings */

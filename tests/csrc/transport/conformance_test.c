@@ -273,6 +273,16 @@ static void staging_flows_both_ways(void)
         CHECK_EQUAL(orion_link_stage_claim(s.link, &stage), ORION_OK);
         uint32_t words[3] = {stage.index, stage.sequence, 0x40 + i};
         CHECK_EQUAL(post(&s, ECHO_STAGE_FILL, ORION_SLOT_NONE, words, sizeof(words)), ORION_OK);
+        if (i & 1) {
+            static uint8_t mine[ORION_STAGE_BYTES];
+            size_t part = (i & 2) ? sizeof(mine) : sizeof(mine) - 100; /* the whole chunk may come without a copy */
+            memset(mine, 0, sizeof(mine));
+            CHECK_EQUAL(orion_link_stage_collect(s.link, &stage, mine, part), ORION_OK);
+            CHECK_EQUAL(mine[part - 1], 0x40 + i);
+            CHECK_EQUAL(mine[0], 0x40 + i);
+            CHECK(part == sizeof(mine) || mine[part] == 0);
+            continue;
+        }
         CHECK_EQUAL(orion_link_stage_await(s.link, &stage), ORION_OK);
         CHECK_EQUAL(((uint8_t *)stage.data)[ORION_STAGE_BYTES - 1], 0x40 + i);
     }

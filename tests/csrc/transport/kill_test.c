@@ -13,10 +13,13 @@
 #include "shm/layout.h"
 #include "transport/link.h"
 #include "transport/shm.h"
+#include "transport/tcp.h"
 
 #define PROMISE_NS 100000000LL
 #define WATCHDOG_NS 10000000000LL
 #define KILLS_MAX 100000
+
+static int over = ECHO_MEMFD;
 
 /* A worker killed between creating its files and the client's mapping them leaves them: its supervisor sweeps by name.
  * These workers have none, so the test does. Returns how many there were. */
@@ -61,6 +64,8 @@ static orion_status_t work(orion_link_t *link, uint64_t seed)
         uint32_t kind = (r >> 8) % 4, bytes = kind == 1 ? 8 + (uint32_t)(r >> 16) % 2048 : 16;
         orion_status_t status;
         if (kind >= 2 && (status = orion_link_stage_claim(link, &stage)) != ORION_OK)
+            return status;
+        if (kind == 2 && (status = orion_link_stage_send(link, &stage, stage.data, stage.bytes)) != ORION_OK)
             return status;
         if ((status = orion_link_claim(link, ORION_RECORD_HEADER + bytes, &record)) != ORION_OK)
             return status;
@@ -109,7 +114,8 @@ static orion_link_t *connect_to(int socket)
     char why[256];
     orion_hello_init(&hello);
     hello.flags = ORION_FLAG_NO_RANGE;
-    orion_status_t status = orion_shm_open_socket(socket, "test", &hello, &welcome, &link, why, sizeof(why));
+    orion_status_t status = (over == ECHO_TCP ? orion_tcp_open_socket : orion_shm_open_socket)(
+        socket, "test", &hello, &welcome, &link, why, sizeof(why));
     return status == ORION_OK ? link : NULL; /* killed before the welcome: fine, if it says so in time */
 }
 
@@ -144,7 +150,9 @@ static void a_killed_worker_is_an_error_for_the_client(void)
     int count = kills(), never_welcomed = 0;
     for (int i = 0; i < count; i++) {
         int server;
-        int socket = echo_fork(&server, (i & 7) == 7); /* now and then with files in /dev/shm */
+        int socket = echo_fork(&server, over == ECHO_TCP ? over
+                                        : (i & 7) == 7   ? ECHO_DEVSHM
+                                                         : ECHO_MEMFD); /* now and then with files in /dev/shm */
         MUST(socket >= 0);
         pid_t killer = kill_later((pid_t)server, 500 + check_random(&random) % 30000, when);
         orion_link_t *link = connect_to(socket);
@@ -175,7 +183,7 @@ static void a_killed_client_is_an_end_for_the_worker(void)
     for (int i = 0; i < count; i++) {
         /* the client with its socket is a child; the worker process is its sibling, so that we can wait for it */
         int server;
-        int socket = echo_fork(&server, 0);
+        int socket = echo_fork(&server, over);
         MUST(socket >= 0);
         pid_t client = fork();
         MUST(client >= 0);
@@ -200,4 +208,19 @@ static void a_killed_client_is_an_end_for_the_worker(void)
     (void)munmap(when, 4096);
 }
 
-CHECK_MAIN(CASE(a_killed_worker_is_an_error_for_the_client), CASE(a_killed_client_is_an_end_for_the_worker))
+static void a_killed_worker_is_an_error_over_tcp(void)
+{
+    over = ECHO_TCP;
+    a_killed_worker_is_an_error_for_the_client();
+    over = ECHO_MEMFD;
+}
+
+static void a_killed_client_is_an_end_over_tcp(void)
+{
+    over = ECHO_TCP;
+    a_killed_client_is_an_end_for_the_worker();
+    over = ECHO_MEMFD;
+}
+
+CHECK_MAIN(CASE(a_killed_worker_is_an_error_for_the_client), CASE(a_killed_client_is_an_end_for_the_worker),
+           CASE(a_killed_worker_is_an_error_over_tcp), CASE(a_killed_client_is_an_end_over_tcp))

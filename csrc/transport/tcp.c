@@ -447,7 +447,7 @@ err:
     return status;
 }
 
-/* Both ends of the connection have one address: it never leaves this host. */
+/* Both ends of the connection have one address, or the server's is a loopback one: it never leaves this host. */
 static bool same_host(int socket)
 {
     struct sockaddr_storage here = {0}, there = {0};
@@ -455,8 +455,10 @@ static bool same_host(int socket)
     if (getsockname(socket, (struct sockaddr *)&here, &here_bytes) != 0 ||
         getpeername(socket, (struct sockaddr *)&there, &there_bytes) != 0 || here.ss_family != there.ss_family)
         return false;
-    if (here.ss_family == AF_INET)
-        return ((struct sockaddr_in *)&here)->sin_addr.s_addr == ((struct sockaddr_in *)&there)->sin_addr.s_addr;
+    if (here.ss_family == AF_INET) {
+        uint32_t server = ((struct sockaddr_in *)&there)->sin_addr.s_addr;
+        return ((struct sockaddr_in *)&here)->sin_addr.s_addr == server || ntohl(server) >> 24 == IN_LOOPBACKNET;
+    }
     return here.ss_family == AF_INET6 &&
            memcmp(&((struct sockaddr_in6 *)&here)->sin6_addr, &((struct sockaddr_in6 *)&there)->sin6_addr,
                   sizeof(struct in6_addr)) == 0;
@@ -484,8 +486,14 @@ orion_status_t orion_tcp_open(const char *address, const orion_hello_t *wishes, 
     bool here = same_host(socket);
     if (here && wanted == ORION_TRANSPORT_ANY) {
         hello.transport = ORION_TRANSPORT_DEVSHM;
-        if (orion_shm_open_socket(socket, address, &hello, welcome_p, link_p, unshared, sizeof(unshared)) == ORION_OK)
-            return ORION_OK;
+        orion_status_t status = orion_shm_open_socket(socket, address, &hello, welcome_p, link_p, unshared,
+                                                      sizeof(unshared));
+        /* Only a server that answers, and cannot do this or whose files we cannot open, may do better otherwise. */
+        if (status != ORION_SYSTEM && status != ORION_REFUSED && status != ORION_NO_MEMORY) {
+            if (status != ORION_OK)
+                orion_explain(why, why_bytes, "%s", unshared);
+            return status;
+        }
         socket = orion_greet_connect(address, why, why_bytes);
         if (socket < 0)
             return ORION_SYSTEM;

@@ -54,10 +54,10 @@ typedef struct orion_tcp_link {
     uint32_t claimed; /* bytes of the record in scratch */
     pthread_mutex_t filling, sending;
     uint8_t *fill, *wire;
-    uint32_t filled, wire_at, wire_end;
-    uint32_t unsent;  /* atomic: bytes in both */
-    int64_t sent_at;  /* atomic */
-    bool has_flusher; /* under filling */
+    uint32_t filled, wire_at, wire_end; /* filled: atomic, written under filling */
+    uint32_t unsent;                    /* atomic: bytes in both */
+    int64_t sent_at;                    /* atomic */
+    bool has_flusher;                   /* under filling */
     pthread_t flusher;
     uint32_t flusher_asleep, stopping; /* atomic */
 

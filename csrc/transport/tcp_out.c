@@ -18,7 +18,7 @@ bool orion_tcp_append(orion_tcp_link_t *link, const void *record, uint32_t bytes
 {
     (void)pthread_mutex_lock(&link->filling);
     memcpy(link->fill + link->filled, record, bytes);
-    link->filled += bytes;
+    orion_store_relaxed(&link->filled, link->filled + bytes);
     uint32_t before = orion_fetch_add(&link->unsent, bytes);
     (void)pthread_mutex_unlock(&link->filling);
     return before == 0;
@@ -35,7 +35,7 @@ static void take_filled(orion_tcp_link_t *link)
     link->wire_at = 0;
     link->wire_end = link->filled;
     link->fill = empty;
-    link->filled = 0;
+    orion_store_relaxed(&link->filled, 0);
     (void)pthread_mutex_unlock(&link->filling);
 }
 
@@ -193,7 +193,7 @@ static void start_flusher(orion_tcp_link_t *link)
     if (!link->has_flusher) { /* signals belong to the application's threads */
         (void)sigfillset(&all);
         (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-        link->has_flusher = pthread_create(&link->flusher, NULL, flusher, link) == 0;
+        orion_store_relaxed(&link->has_flusher, pthread_create(&link->flusher, NULL, flusher, link) == 0);
         (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
     }
     (void)pthread_mutex_unlock(&link->filling);

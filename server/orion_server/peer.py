@@ -7,6 +7,7 @@ import contextlib
 import socket
 import struct
 import sys
+from ipaddress import ip_address
 from pathlib import Path
 
 TABLES = {socket.AF_INET: Path("/proc/net/tcp"), socket.AF_INET6: Path("/proc/net/tcp6")}
@@ -29,8 +30,9 @@ def set_up(client: socket.socket) -> None:
 
 
 def is_here(client: socket.socket) -> bool:
-    """Both ends have one address: the connection never leaves this host."""
-    return bool(client.getpeername()[0] == client.getsockname()[0])
+    """A loopback address, or both ends have the same one: the connection never leaves this host."""
+    theirs = str(client.getpeername()[0])
+    return theirs == client.getsockname()[0] or ip_address(theirs.partition("%")[0]).is_loopback
 
 
 def user_of(client: socket.socket) -> int | None:

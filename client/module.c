@@ -2,6 +2,7 @@
 /* Modules and their functions. What a launch needs to know of a function comes with it, in one round trip. */
 #include "bulk.h"
 #include "events.h"
+#include "guard.h"
 #include "objects.h"
 #include "orion_generated/blobs.h"
 #include "orion_generated/calls.h"
@@ -210,6 +211,8 @@ CUresult orion_module_global(orion_session_t *session, orion_module_t *module, c
     CUresult result = orion_call_orionModuleGlobal(session, module->wire, name, &address, &bytes);
     if (result)
         return result;
+    if (!orion_guard_take(session, address, bytes))
+        return CUDA_ERROR_INVALID_ADDRESS_SPACE;
     if (!orion_ranges_add(ORION_RANGE_GLOBAL, address, bytes, 0))
         return CUDA_ERROR_OUT_OF_MEMORY;
     orion_global_t *global = malloc(sizeof *global);

@@ -5,6 +5,7 @@
  */
 #include "ranges.h"
 
+#include "guard.h"
 #include "lock.h"
 
 #include <stdlib.h>
@@ -103,4 +104,5 @@ void orion_ranges_clear(void)
             free((void *)(uintptr_t)ranges[i].base);
     count = 0;
     orion_unlock(&lock);
+    orion_guard_clear();
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* How programs find functions, and what happens to those that are not served. */
+#include "adopt.h"
 #include "device.h"
 #include "orion_generated/hand.h"
 #include "orion_generated/proc.h"
@@ -7,8 +8,10 @@
 
 #include <string.h>
 
-/* Our worker refuses to load a library that has this symbol as its driver: it would call itself. */
-__attribute__((visibility("default"))) const char orion_shim_marker[] = "orion";
+/* Our worker refuses to load a library that has this symbol as its driver, for it would call itself, unless it is told
+ * to: then it finds here what it needs beyond CUDA. */
+__attribute__((visibility("default"))) const orion_shim_t orion_shim_marker = {
+    "orion", ORION_SHIM_ABI, sizeof orion_shim_marker, orion_adopt, orion_disown};
 
 #define FLAGS (CU_GET_PROC_ADDRESS_LEGACY_STREAM | CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM)
 

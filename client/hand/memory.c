@@ -2,12 +2,37 @@
 /* Device memory. The server allocates; the client remembers each range, to answer questions about pointers. */
 #include "arena.h"
 #include "context.h"
+#include "guard.h"
 #include "orion_generated/calls.h"
 #include "orion_generated/hand.h"
 #include "ranges.h"
 
 #define PITCH_ALIGN 512u
+#define ATTEMPTS 16u
 #define DEVICE_KINDS (1u << ORION_RANGE_DEVICE)
+
+/* Memory whose addresses are free here as well. What collides is held until another place is found. */
+static CUresult allocate(orion_session_t *session, CUdeviceptr *address_p, size_t bytes, const uint64_t *stream)
+{
+    CUdeviceptr useless[ATTEMPTS];
+    unsigned count = 0;
+    CUresult result;
+    do {
+        result = stream ? orion_call_cuMemAllocAsync(session, address_p, bytes, *stream)
+                        : orion_call_cuMemAlloc_v2(session, address_p, bytes);
+        if (result || orion_guard_take(session, *address_p, bytes))
+            break;
+        useless[count++] = *address_p;
+        result = CUDA_ERROR_OUT_OF_MEMORY;
+    } while (count < ATTEMPTS);
+    while (count--) {
+        if (stream)
+            orion_post_cuMemFreeAsync(session, useless[count], *stream);
+        else
+            orion_post_cuMemFree_v2(session, useless[count]);
+    }
+    return result;
+}
 
 CUresult orion_hand_cuMemAlloc_v2(CUdeviceptr *dptr, size_t bytesize)
 {
@@ -18,7 +43,7 @@ CUresult orion_hand_cuMemAlloc_v2(CUdeviceptr *dptr, size_t bytesize)
         return result;
     if (!dptr || !bytesize)
         return CUDA_ERROR_INVALID_VALUE;
-    result = orion_call_cuMemAlloc_v2(session, &address, bytesize);
+    result = allocate(session, &address, bytesize, NULL);
     if (result)
         return result;
     if (!orion_ranges_add(ORION_RANGE_DEVICE, address, bytesize, 0)) {
@@ -55,8 +80,10 @@ CUresult orion_hand_cuMemFree_v2(CUdeviceptr dptr)
         return CUDA_SUCCESS; /* cudaFree(0) comes through to here */
     if (!orion_ranges_remove(dptr, DEVICE_KINDS | 1u << ORION_RANGE_MANAGED, &range))
         return CUDA_ERROR_INVALID_VALUE;
-    if (range.kind == ORION_RANGE_DEVICE)
+    if (range.kind == ORION_RANGE_DEVICE) {
+        orion_guard_give(session, dptr, range.bytes);
         return orion_post_cuMemFree_v2(session, dptr);
+    }
     result = orion_call_cuCtxSynchronize(session);
     orion_arena_free(session, (void *)(uintptr_t)dptr, range.bytes);
     return result;
@@ -74,7 +101,7 @@ CUresult orion_hand_cuMemAllocAsync(CUstream default_stream, CUdeviceptr *dptr, 
         return CUDA_ERROR_INVALID_VALUE;
     result = orion_stream_wire(session, hStream, default_stream, &stream);
     if (!result)
-        result = orion_call_cuMemAllocAsync(session, &address, bytesize, stream);
+        result = allocate(session, &address, bytesize, &stream);
     if (result)
         return result;
     if (!orion_ranges_add(ORION_RANGE_DEVICE, address, bytesize, 0)) {
@@ -88,14 +115,16 @@ CUresult orion_hand_cuMemAllocAsync(CUstream default_stream, CUdeviceptr *dptr, 
 CUresult orion_hand_cuMemFreeAsync(CUstream default_stream, CUdeviceptr dptr, CUstream hStream)
 {
     orion_session_t *session;
+    orion_range_t range;
     uint64_t stream;
     CUresult result = orion_enter(ORION_NEEDS_CONTEXT, &session);
     if (!result)
         result = orion_stream_wire(session, hStream, default_stream, &stream);
     if (result)
         return result;
-    if (!orion_ranges_remove(dptr, DEVICE_KINDS, NULL))
+    if (!orion_ranges_remove(dptr, DEVICE_KINDS, &range))
         return CUDA_ERROR_INVALID_VALUE;
+    orion_guard_give(session, dptr, range.bytes);
     return orion_post_cuMemFreeAsync(session, dptr, stream);
 }
 

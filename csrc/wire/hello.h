@@ -76,6 +76,7 @@ typedef struct orion_welcome {
 typedef enum orion_notice_kind {
     ORION_NOTICE_EXTENT = 1,  /* one descriptor: map `size` bytes of it at range_base + offset */
     ORION_NOTICE_EPITAPH = 2, /* the session is over; why */
+    ORION_NOTICE_OFFER = 4,   /* client to server, one descriptor: memory of the client's, `offset` its address */
     ORION_NOTICE_WAIT = 3     /* before the welcome, at once and then each second: the worker is starting. A server that
                          * says nothing for ORION_HELLO_SILENCE_NS is given up */
 } orion_notice_kind_t;

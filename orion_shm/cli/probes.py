@@ -234,12 +234,12 @@ def check_nvcc() -> Finding:
 
 
 def check_gpu() -> Finding:
-    """An NVIDIA GPU with its driver; this release computes on the CPU device."""
+    """An NVIDIA GPU with its driver; the cuda device uses it."""
     try:
         driver = Path("/proc/driver/nvidia/version").read_text().splitlines()[0]
     except (OSError, IndexError):
         return Finding("nvidia gpu", OK, "none; programs run on the CPU device")
-    return Finding("nvidia gpu", OK, f"{driver} (not used by this release)")
+    return Finding("nvidia gpu", OK, f"{driver} (orion run --device cuda)")
 
 
 def check_other_driver() -> Finding:

@@ -48,9 +48,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--device",
-        choices=("cpu", "null"),
+        choices=("auto", "cpu", "cuda", "null"),
         default=None,
-        help="device of the private server: cpu computes, null only counts (default: cpu)",
+        help="device of the private server: cuda is a GPU, cpu computes without one, null only counts "
+        "(default: auto, which is cuda where there is a GPU and else cpu)",
     )
     parser.add_argument("--server", metavar="ADDR", help="use this server: unix:PATH or HOST:PORT")
     parser.add_argument(
@@ -108,12 +109,13 @@ def execute(options: argparse.Namespace) -> int:
         python_programs.prepare(environment, library, python_programs.wants_ptx(status))
         return run_program(path, program, environment)
 
+    device = servers.chosen_device(options.device or "auto")
     bind = "127.0.0.1:0" if over_tcp else None
-    with servers.start_private(options.device or "cpu", options.gmem, bind=bind) as server:
+    with servers.start_private(device, options.gmem, bind=bind) as server:
         if not options.quiet:
             announce(f"{servers.private_devices(server)[0]['name']} of a private server")
         environment["ORION_SERVER"] = server.bound or server.address
-        python_programs.prepare(environment, library, True)
+        python_programs.prepare(environment, library, device != "cuda")
         code = run_program(path, program, environment)
         report = server.stop()
     if options.report is not None:

@@ -79,6 +79,15 @@ def private_devices(server: Embedded) -> list[dict[str, Any]]:
         raise CommandError(str(error)) from None
 
 
+def chosen_device(device: str) -> str:
+    """`auto` as the device that this machine has."""
+    try:
+        from orion_server import drivers
+    except ImportError as error:
+        raise CommandError(f"the server's package cannot be loaded ({error}); {REMEDY}") from None
+    return drivers.choose(device)
+
+
 def start_private(
     device: str, gmem_mib: int | None, address: str | None = None, bind: str | None = None
 ) -> Embedded:

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a device is to the worker: one table of operations. cpu/ runs kernels, null/ counts them; neither the client
- * nor the worker's loop knows which one serves.
+ * What a device is to the worker: one table of operations. cpu/ runs kernels, cuda/ has the real driver run them,
+ * null/ counts them; neither the client nor the worker's loop knows which one serves.
  *
  * Rules that hold for every operation:
  *  - Any thread may call any operation at any time, except that open and close stand alone and that nothing may be
@@ -59,6 +59,7 @@ typedef struct orion_device_config {
     /* Kernel printf output in pieces, from pool threads; NULL: the process's standard output. */
     void (*print)(void *self, const char *text, size_t bytes);
     void *print_self;
+    int capture_output; /* the process is the worker's own: standard output is what the driver prints for kernels */
     const char *host_id; /* stable identity of the machine for the UUID; NULL: /etc/machine-id or the host's name */
 } orion_device_config_t;
 
@@ -97,6 +98,7 @@ typedef struct orion_function_info {
 } orion_function_info_t;
 
 #define ORION_LAUNCH_COOPERATIVE 1u
+#define ORION_HOST_STAGING 1u /* copies alone go there, and it stays through a reset */
 
 typedef struct orion_launch {
     orion_function_t *function;
@@ -118,7 +120,7 @@ typedef struct orion_device_counters {
 } orion_device_counters_t;
 
 typedef struct orion_device_ops {
-    const char *name; /* "cpu", "null" */
+    const char *name; /* "cpu", "cuda", "null" */
 
     /* Alone; starts the pool's threads (so call it after fork and before the sandbox closes). why gets a sentence
      * when it fails. */
@@ -155,6 +157,12 @@ typedef struct orion_device_ops {
     CUresult (*mem_info)(orion_device_t *device, uint64_t *free_p, uint64_t *total_p);
     /* The live allocation (or module data) that holds the address; CUDA_ERROR_NOT_FOUND. */
     CUresult (*mem_find)(orion_device_t *device, uint64_t address, uint64_t *base_p, uint64_t *bytes_p);
+
+    /* Both NULL where every address of the process is the device's anyway. Memory that the client sees as well: the
+     * device reaches it at this address from now on, until unregistered or, but for staging, reset. fd is its
+     * descriptor (from its first byte on) or -1. CUDA_ERROR_NOT_SUPPORTED: not at this address. */
+    CUresult (*host_register)(orion_device_t *device, uint64_t address, uint64_t bytes, int fd, uint32_t flags);
+    void (*host_unregister)(orion_device_t *device, uint64_t address);
 
     /* Streams. flags: CU_STREAM_NON_BLOCKING; priority is kept by the caller and without effect here. */
     CUresult (*stream_create)(orion_device_t *device, uint32_t flags, int priority, orion_stream_t **stream_p);
@@ -214,6 +222,7 @@ typedef struct orion_device_ops {
 } orion_device_ops_t;
 
 extern const orion_device_ops_t orion_cpu_device;
+extern const orion_device_ops_t orion_cuda_device;
 extern const orion_device_ops_t orion_null_device;
 
 #endif

@@ -11,6 +11,7 @@ import socket
 import sys
 from pathlib import Path
 
+from . import drivers
 from .config import (
     Config,
     bind_from_environment,
@@ -54,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="send data of clients on other hosts unencrypted (default: ORION_INSECURE_TCP=1, else refuse them)",
     )
-    p.add_argument("--device", choices=("cpu", "null"), help="default: ORION_DEVICE, else cpu")
+    p.add_argument("--device", choices=("auto", *drivers.DEVICES), help="default: ORION_DEVICE, else cpu")
     p.add_argument(
         "--memory", metavar="SIZE", help="device memory, e.g. 4G (default: half of the host's)"
     )
@@ -85,8 +86,9 @@ def parser() -> argparse.ArgumentParser:
 def config_from(arguments: argparse.Namespace) -> Config:
     env = os.environ
     device = arguments.device or env.get("ORION_DEVICE") or "cpu"
-    if device not in ("cpu", "null"):
-        raise OrionServerError(f"ORION_DEVICE={device!r} is no device: choose cpu or null")
+    device = drivers.choose(device)
+    if device not in drivers.DEVICES:
+        raise OrionServerError(f"ORION_DEVICE={device!r} is no device: choose cpu, cuda or null")
     mode = arguments.mode or ("666" if os.geteuid() == 0 and not arguments.witness else "600")
     try:
         permissions = int(mode, 8)
@@ -99,7 +101,9 @@ def config_from(arguments: argparse.Namespace) -> Config:
         else (None if arguments.witness else bind_from_environment(env)),
         insecure_tcp=arguments.insecure_tcp or env.get("ORION_INSECURE_TCP") == "1",
         device=device,
-        memory=parse_size(arguments.memory, "--memory") if arguments.memory else default_memory(),
+        memory=parse_size(arguments.memory, "--memory")
+        if arguments.memory
+        else (0 if device == "cuda" else default_memory()),
         vgpu=parse_count(arguments.vgpu or env.get("VGPU", "64"), "VGPU", 1, 4096),
         threads=parse_count(arguments.threads, "--threads", 0, 1024),
         state_dir=Path(arguments.state_dir) if arguments.state_dir else default_state_dir(),

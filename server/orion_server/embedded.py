@@ -19,6 +19,7 @@ import time
 from types import TracebackType
 from typing import Any
 
+from . import drivers
 from .errors import OrionServerError
 from .paths import private_directory, socket_path
 from .status import query
@@ -135,8 +136,8 @@ def check_device(device: str) -> None:
     """What only a try would tell otherwise, without importing it."""
     from importlib.util import find_spec
 
-    if device not in ("cpu", "null"):
-        raise OrionServerError(f"there is no device {device!r}: choose cpu or null")
+    if device not in drivers.DEVICES:
+        raise OrionServerError(f"there is no device {device!r}: choose cpu, cuda or null")
     needed = {"cpu": ["llvmlite", "zstandard", "lz4"]}.get(device, [])
     missing = [name for name in needed if find_spec(name) is None]
     if missing:

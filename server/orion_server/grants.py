@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 
-from . import errors, wire
+from . import adoption, errors, wire
 from .cache import OBJECT_MOST, ObjectCache
 from .messages import CACHE_KEY, Kind, Message
 from .session import Session, answer
@@ -42,6 +42,8 @@ class Grants:
             session.release_extent(message.a, message.b)
         elif message.kind == Kind.EXPOSE:
             self._expose(session, message)
+        elif message.kind == Kind.ADOPT:
+            adoption.serve(session, message)
         elif message.kind == Kind.CACHE_GET:
             self._cache_get(session, message)
         elif message.kind == Kind.CACHE_SLOT:

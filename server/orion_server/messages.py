@@ -36,6 +36,7 @@ class Kind(IntEnum):
     START = 11
     EXPOSE = 12
     PROVEN = 13
+    ADOPT = 14
 
 
 @dataclass(frozen=True)

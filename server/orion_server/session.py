@@ -50,6 +50,7 @@ class Session:
     exposed: set[int] = field(default_factory=set)  # heap extents that the client has mapped
     since: float = field(default_factory=time.monotonic)
     told_to_wait: float = field(default_factory=time.monotonic)  # that its worker is starting
+    offers: dict[int, tuple[int, int]] = field(default_factory=dict)  # see adoption.py
     slot_fd: int = -1  # what the worker may fill for the object cache
     slot_bytes: int = 0
     client_gone: bool = False
@@ -141,6 +142,9 @@ class Session:
                 os.close(fd)
         self.extents.clear()
         self.unlink_segments()
+        for fd, _ in self.offers.values():
+            os.close(fd)
+        self.offers.clear()
         self.client.close()
         self.worker.close()
 

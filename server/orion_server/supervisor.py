@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from . import errors, futex, messages, wire, zygote
+from . import adoption, errors, futex, messages, wire, zygote
 from .cache import ObjectCache
 from .config import Config, default_memory
 from .control import ControlPort, answer
@@ -43,7 +43,8 @@ LOGGED_MOST = 100  # lines of one worker
 class Supervisor:
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.memory = config.memory or default_memory()
+        # a GPU's memory is known when its driver has been asked
+        self.memory = config.memory or (1 << 50 if config.device == "cuda" else default_memory())
         self.started = time.time()
         self.loop = Loop()
         self.sessions: dict[int, Session] = {}
@@ -177,7 +178,7 @@ class Supervisor:
 
     def _on_client(self, session: Session) -> None:
         try:
-            data = session.client.recv(64)
+            data = adoption.listen(session)
         except BlockingIOError:
             return
         except OSError:
@@ -363,6 +364,7 @@ class Supervisor:
         self.device.name = info["name"]
         self.device.uuid = info["uuid"]
         self.device.compute_capability = info["compute_capability"]
+        self.memory = self.device.memory = min(self.memory, info["memory"])
         log.info(
             "ready: %s, %d MiB, %d vGPUs", self.device.name, self.memory >> 20, self.device.slots
         )

@@ -260,7 +260,7 @@ int orion_cage_enter(const orion_cage_t *cage, char *why, size_t why_bytes)
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
         goto err;
     step = "install the system call filter";
-    if (install_filter())
+    if (cage->driver ? orion_cage_filter_driver() : install_filter())
         goto err;
     return 0;
 

@@ -31,6 +31,7 @@ enum orion_control_kind {
     ORION_CONTROL_GOODBYE = 10,   /* the client left in order; not answered */
     ORION_CONTROL_START = 11,     /* supervisor to worker, first of all: text: orion_order_t */
     ORION_CONTROL_EXPOSE = 12,    /* a address in a heap extent; the client gets that extent; answered with it: a, b */
+    ORION_CONTROL_ADOPT = 14,     /* a address, b bytes that the client has offered; answered with its descriptor */
     ORION_CONTROL_PROVEN = 13     /* /dev/shm mode: both sides have the files; the supervisor, who may, unlinks them */
 };
 

@@ -24,6 +24,11 @@ void orion_extents_fini(orion_extents_t *extents)
     pthread_mutex_destroy(&extents->lock);
 }
 
+static CUresult register_extent(orion_extents_t *extents, uint64_t address, uint64_t bytes, int fd)
+{
+    return extents->ops ? extents->ops->host_register(extents->device, address, bytes, fd, 0) : CUDA_SUCCESS;
+}
+
 /* The twin's way: a memfd of its own making; the client's half of the process maps the arena's extents once more. */
 static CUresult map_alone(orion_extents_t *extents, uint64_t address, uint64_t bytes, uint64_t arena)
 {
@@ -32,6 +37,8 @@ static CUresult map_alone(orion_extents_t *extents, uint64_t address, uint64_t b
         return CUDA_ERROR_OUT_OF_MEMORY;
     void *want = (void *)(uintptr_t)address;
     if (mmap(want, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) != want)
+        goto err_close;
+    if (arena && register_extent(extents, address, bytes, fd) != CUDA_SUCCESS)
         goto err_close;
     if (arena) {
         orion_notice_t notice;
@@ -64,15 +71,21 @@ static CUresult map_extent(orion_extents_t *extents, uint64_t address, uint64_t 
         return answer.result ? (CUresult)answer.result : CUDA_ERROR_OUT_OF_MEMORY;
     }
     void *got = mmap(want, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
+    CUresult result = got == want ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+    if (result == CUDA_SUCCESS && arena)
+        result = register_extent(extents, address, bytes, fd);
     close(fd);
-    if (got == want)
-        return CUDA_SUCCESS;
+    if (result == CUDA_SUCCESS)
+        return result;
+    mmap(want, bytes, PROT_NONE, IDLE_FLAGS | MAP_FIXED, -1, 0);
     orion_control_tell(extents->line, ORION_CONTROL_RELEASE, 0, address, bytes, NULL, 0);
-    return CUDA_ERROR_OUT_OF_MEMORY;
+    return result;
 }
 
 static void unmap_extent(orion_extents_t *extents, uint64_t address, uint64_t bytes)
 {
+    if (extents->ops)
+        extents->ops->host_unregister(extents->device, address);
     mmap((void *)(uintptr_t)address, bytes, PROT_NONE, IDLE_FLAGS | MAP_FIXED, -1, 0);
     if (extents->line)
         orion_control_tell(extents->line, ORION_CONTROL_RELEASE, 0, address, bytes, NULL, 0);
@@ -142,6 +155,8 @@ void orion_arena_clear(orion_extents_t *extents)
     uint64_t bytes;
     while (extents->count)
         orion_arena_release(extents, extents->arena[extents->count - 1].offset, &bytes);
+    while (extents->adopted_count)
+        orion_disown(extents, extents->adopted[extents->adopted_count - 1].address);
 }
 
 CUresult orion_heap_expose(orion_extents_t *extents, uint64_t address, uint64_t *offset_p, uint64_t *bytes_p)

@@ -15,11 +15,14 @@
 
 #define ORION_EXTENT_GRANULE (2ull << 20)
 #define ORION_ARENA_EXTENTS 4096u
+#define ORION_ADOPTED_MOST 4096u
 
 typedef struct orion_extents {
     orion_control_line_t *line; /* NULL: twin */
     uint64_t base;              /* of the range that both sides reserved; 0: none, and then no arena */
     uint64_t arena_bytes;       /* the range begins with the arena */
+    const orion_device_ops_t *ops; /* NULL: the device reaches all memory of the process */
+    orion_device_t *device;
     int (*notice)(void *self, const orion_notice_t *notice, int fd); /* twin: hands an arena extent to the client */
     void *notice_self;
     pthread_mutex_t lock; /* the arena's list */
@@ -27,6 +30,10 @@ typedef struct orion_extents {
     struct {
         uint64_t offset, bytes;
     } arena[ORION_ARENA_EXTENTS]; /* by offset */
+    uint32_t adopted_count;
+    struct {
+        uint64_t address, bytes;
+    } adopted[ORION_ADOPTED_MOST]; /* memory that a client brought along, see hand/adopt.c */
 } orion_extents_t;
 
 void orion_extents_init(orion_extents_t *extents, orion_control_line_t *line, uint64_t base, uint64_t arena_bytes);
@@ -43,7 +50,12 @@ bool orion_arena_release(orion_extents_t *extents, uint64_t offset, uint64_t *by
 /* Has the client shown the heap extent that holds the address; 0 bytes: it sees it already. */
 CUresult orion_heap_expose(orion_extents_t *extents, uint64_t address, uint64_t *offset_p, uint64_t *bytes_p);
 
-/* All of them: a reset of the context. */
+/* Maps memory of the client at the client's address for it; the supervisor has its descriptor. CUDA_ERROR_MAP_FAILED:
+ * something of ours is there. */
+CUresult orion_adopt(orion_extents_t *extents, uint64_t address, uint64_t bytes);
+bool orion_disown(orion_extents_t *extents, uint64_t address);
+
+/* All of them, adopted ones too: a reset of the context. */
 void orion_arena_clear(orion_extents_t *extents);
 
 #endif

@@ -15,7 +15,8 @@
 
 typedef enum {
     ORION_RANGE_HEAP = 1, /* cuMemAlloc and kin */
-    ORION_RANGE_ARENA     /* pinned and managed memory */
+    ORION_RANGE_ARENA,    /* pinned and managed memory */
+    ORION_RANGE_ADOPTED   /* the client's own, paid for elsewhere */
 } orion_range_kind_t;
 
 typedef struct orion_range {

@@ -167,7 +167,9 @@ int orion_start_worker(const orion_start_t *start)
     if (result != CUDA_SUCCESS)
         return failed(result, why);
     orion_faults_install(&line);
-    if (orion_cage_enter(&start->cage, why, sizeof why))
+    orion_cage_t cage = start->cage;
+    cage.driver = strcmp(start->device, "cuda") == 0;
+    if (orion_cage_enter(&cage, why, sizeof why))
         return failed(CUDA_ERROR_SYSTEM_NOT_READY, why);
 
     status = announce(w, &config);

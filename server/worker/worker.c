@@ -17,6 +17,8 @@ static const orion_device_ops_t *device_named(const char *name)
 {
     if (strcmp(name, "null") == 0)
         return &orion_null_device;
+    if (strcmp(name, "cuda") == 0)
+        return &orion_cuda_device;
 #ifndef ORION_WITHOUT_CPU_DEVICE
     if (strcmp(name, "cpu") == 0)
         return &orion_cpu_device;
@@ -33,7 +35,7 @@ CUresult orion_worker_open(const orion_worker_config_t *config, orion_worker_t *
 {
     const orion_device_ops_t *ops = device_named(config->device);
     if (!ops) {
-        snprintf(why, why_bytes, "this server has no device named \"%s\"; it knows cpu and null", config->device);
+        snprintf(why, why_bytes, "this server has no device named \"%s\"; it knows cpu, cuda and null", config->device);
         return CUDA_ERROR_NO_DEVICE;
     }
     orion_worker_t *w = calloc(1, sizeof *w);
@@ -65,6 +67,7 @@ CUresult orion_worker_open(const orion_worker_config_t *config, orion_worker_t *
         .granter = config->heap_base ? orion_extents_granter(&w->extents) : (orion_granter_t){0},
         .print = print_from_kernel,
         .print_self = w,
+        .capture_output = w->line != NULL,
         .compiler = config->compiler ? orion_compiling_table(w->compiling) : NULL,
     };
     const CUresult result = ops->open(&device, &w->device, why, why_bytes);
@@ -74,6 +77,15 @@ CUresult orion_worker_open(const orion_worker_config_t *config, orion_worker_t *
         return result;
     }
     ops->describe(w->device, &w->info);
+    if (w->info.total_memory < w->ledger.limit)
+        w->ledger.limit = w->info.total_memory; /* a GPU may have less than the lease says */
+    if (w->port && ops->host_register) {
+        w->extents.ops = ops;
+        w->extents.device = w->device;
+        /* a device that cannot have it copies from and to staging in a longer way */
+        ops->host_register(w->device, (uint64_t)(uintptr_t)orion_port_stage(w->port, 0),
+                           (uint64_t)ORION_STAGE_COUNT * ORION_STAGE_BYTES, -1, ORION_HOST_STAGING);
+    }
     *worker_p = w;
     return CUDA_SUCCESS;
 

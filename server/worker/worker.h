@@ -72,7 +72,7 @@ struct orion_worker {
 };
 
 typedef struct orion_worker_config {
-    const char *device; /* "cpu" or "null" */
+    const char *device; /* "cpu", "cuda" or "null" */
     uint64_t memory_limit;
     int threads;
     const orion_compiler_t *compiler;

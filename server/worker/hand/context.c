@@ -45,6 +45,7 @@ static void reset_done(void *arg, CUresult result)
     orion_arena_clear(&w->extents);
     orion_ledger_clear(&w->ledger, ORION_RANGE_HEAP);
     orion_ledger_clear(&w->ledger, ORION_RANGE_ARENA);
+    orion_ledger_clear(&w->ledger, ORION_RANGE_ADOPTED);
     if (w->ops->status(w->device, NULL, 0) == CUDA_SUCCESS) {
         atomic_store_explicit(&w->sticky, CUDA_SUCCESS, memory_order_relaxed);
         atomic_store_explicit(&w->failure_logged, 0, memory_order_relaxed);

@@ -305,7 +305,7 @@ void *orion_cuda_watcher(void *self)
     orion_cuda_enter(device);
     pthread_mutex_lock(&device->lock);
     while (!device->stopping) {
-        bool busy = false, happened = false;
+        bool happened = false;
         if (device->park) {
             stand_aside(device);
             pthread_mutex_unlock(&device->lock);
@@ -320,21 +320,17 @@ void *orion_cuda_watcher(void *self)
             orion_cuda_drop(device, sticky);
             pthread_mutex_lock(&device->lock);
         }
-        for (orion_stream_t *stream = device->streams; stream && !device->park && !sticky; stream = stream->next) {
+        for (orion_stream_t *stream = device->streams; stream && !device->park && !sticky; stream = stream->next)
             happened |= look_at_stream(device, stream);
-            busy |= stream->marker || stream->submitted != stream->completed;
-        }
-        if (device->waiters && !sticky) {
+        if (!sticky)
             happened |= look_at_waiters(device);
-            busy |= device->waiters != NULL;
-        }
         bury(device);
         look_for_room(device);
         if (happened)
             last = now_ns();
         if (device->stopping || device->park)
             continue;
-        if (busy) {
+        if (!sticky && (device->in_driver || device->waiters)) { /* now: the lock was let go above */
             pthread_mutex_unlock(&device->lock);
             pause_for(now_ns() - last);
             pthread_mutex_lock(&device->lock);

@@ -8,7 +8,7 @@ JOBS ?= $(shell nproc)
 ARGS ?=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo test bench lint format sanitize fuzz soak docs wheel clean distclean
+.PHONY: help demo test bench lint format sanitize fuzz soak gpu-check docs wheel clean distclean
 
 help:
 	@echo "make demo       builds, then shows CUDA programs running against the CPU device"
@@ -18,6 +18,7 @@ help:
 	@echo "make sanitize   C tests under AddressSanitizer and UndefinedBehaviorSanitizer, the ring under ThreadSanitizer"
 	@echo "make fuzz       decoders against random input, under the sanitizers (SECONDS=60 each)"
 	@echo "make soak       KILLS=10000 kills at random instants, WORDS=100000000 hostile words"
+	@echo "make gpu-check  on a machine with a GPU: Orion against the driver itself, table in docs/gpu; else the cascade"
 	@echo "make docs       docs/reference/api-support.md"
 	@echo "make wheel      dist/orion_vgpu-*.whl"
 	@echo "make clean      removes what was built; make distclean removes .venv as well"
@@ -63,6 +64,9 @@ soak:
 	@$(BOOTSTRAP) test
 	ORION_HOSTILE_WORDS=$(WORDS) ORION_KILLS=$(KILLS) ORION_TEST_ALARM=36000 $(BIN)/meson test -C build/venv --print-errorlogs --timeout-multiplier 0 transport_hostile transport_kill
 	ORION_SOAK=1 ORION_KILLS=$(KILLS) $(BIN)/pytest tests/e2e/test_kills.py --timeout 0 $(ARGS)
+
+gpu-check:
+	@$(PYTHON) scripts/gpu_check.py --venv $(VENV) $(ARGS)
 
 docs:
 	@$(BOOTSTRAP) --no-build

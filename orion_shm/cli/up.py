@@ -44,7 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="send data of programs on other hosts unencrypted (default: refuse them)",
     )
-    parser.add_argument("--device", choices=("cpu", "cuda", "null"), default="cpu", help="default: cpu")
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda", "null"), default="cpu", help="default: cpu"
+    )
     parser.add_argument(
         "--gmem",
         type=parse_mebibytes,

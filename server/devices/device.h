@@ -59,7 +59,7 @@ typedef struct orion_device_config {
     /* Kernel printf output in pieces, from pool threads; NULL: the process's standard output. */
     void (*print)(void *self, const char *text, size_t bytes);
     void *print_self;
-    int capture_output; /* the process is the worker's own: standard output is what the driver prints for kernels */
+    int capture_output;  /* the process is the worker's own: standard output is what the driver prints for kernels */
     const char *host_id; /* stable identity of the machine for the UUID; NULL: /etc/machine-id or the host's name */
 } orion_device_config_t;
 

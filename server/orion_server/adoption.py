@@ -38,7 +38,11 @@ def _take(session: Session, data: bytes, fds: list[int]) -> bool:
         return False
     if (magic, size, kind, len(fds)) != (wire.NOTICE_MAGIC, wire.NOTICE.size, wire.NOTICE_OFFER, 1):
         return False
-    if len(session.offers) >= OFFERS_MOST or address in session.offers or not _is_solid(fds[0], length):
+    if (
+        len(session.offers) >= OFFERS_MOST
+        or address in session.offers
+        or not _is_solid(fds[0], length)
+    ):
         return False
     session.offers[address] = (fds[0], length)
     return True
@@ -57,7 +61,10 @@ def serve(session: Session, message: Message) -> None:
     """The worker asks for what the client has sent before, which may still be in the socket."""
     try:
         if listen(session):
-            session.fault = (errors.UNKNOWN, "the client sent something else than an offer of memory")
+            session.fault = (
+                errors.UNKNOWN,
+                "the client sent something else than an offer of memory",
+            )
             session.worker.kill()
             return
     except BlockingIOError:
@@ -71,4 +78,3 @@ def serve(session: Session, message: Message) -> None:
         answer(session, message, errors.SUCCESS, length, fd)
     if fd >= 0:
         os.close(fd)
-

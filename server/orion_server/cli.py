@@ -55,7 +55,9 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="send data of clients on other hosts unencrypted (default: ORION_INSECURE_TCP=1, else refuse them)",
     )
-    p.add_argument("--device", choices=("auto", *drivers.DEVICES), help="default: ORION_DEVICE, else cpu")
+    p.add_argument(
+        "--device", choices=("auto", *drivers.DEVICES), help="default: ORION_DEVICE, else cpu"
+    )
     p.add_argument(
         "--memory", metavar="SIZE", help="device memory, e.g. 4G (default: half of the host's)"
     )

@@ -31,7 +31,8 @@ class Config:
         },
     )
     device: str = field(
-        default="cpu", metadata={"help": "cpu (runs kernels), cuda (a GPU's driver does), null (counts them)"}
+        default="cpu",
+        metadata={"help": "cpu (runs kernels), cuda (a GPU's driver does), null (counts them)"},
     )
     memory: int = field(default=0, metadata={"help": "device memory; default: half of the host's"})
     vgpu: int = field(default=64, metadata={"help": "clients at a time; environment VGPU"})

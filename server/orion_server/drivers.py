@@ -77,4 +77,3 @@ def in_child(action: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         raise OSError(result["error"])
     described: dict[str, Any] = result["ok"]
     return described
-

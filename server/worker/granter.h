@@ -18,9 +18,9 @@
 #define ORION_ADOPTED_MOST 4096u
 
 typedef struct orion_extents {
-    orion_control_line_t *line; /* NULL: twin */
-    uint64_t base;              /* of the range that both sides reserved; 0: none, and then no arena */
-    uint64_t arena_bytes;       /* the range begins with the arena */
+    orion_control_line_t *line;    /* NULL: twin */
+    uint64_t base;                 /* of the range that both sides reserved; 0: none, and then no arena */
+    uint64_t arena_bytes;          /* the range begins with the arena */
     const orion_device_ops_t *ops; /* NULL: the device reaches all memory of the process */
     orion_device_t *device;
     int (*notice)(void *self, const orion_notice_t *notice, int fd); /* twin: hands an arena extent to the client */

@@ -188,7 +188,9 @@ def test_worker_with_a_driver_is_caged(
             entry.split("=")[0]
             for entry in Path(f"/proc/{worker}/environ").read_bytes().decode().split("\0")
         ]
-        assert names  # what the zygote was started with; the worker's own environment is not to be seen
+        assert (
+            names
+        )  # what the zygote was started with; the worker's own environment is not to be seen
     outer.say("")
     code, out, error = outer.finish()
     assert code == 0, out + error
@@ -225,9 +227,7 @@ def test_driver_that_does_not_load_is_named(orion_run: OrionRun, tmp_path: Path)
     assert f"ORION_DRIVER={bad} cannot be loaded" in done.err, done.said()
 
 
-def test_second_server_that_is_not_there_is_named(
-    cascade: dict[str, str], tmp_path: Path
-) -> None:
+def test_second_server_that_is_not_there_is_named(cascade: dict[str, str], tmp_path: Path) -> None:
     nowhere = f"unix:{tmp_path}/nobody.sock"
     done = run(
         [ORION, "run", "--device", "cuda", "--", "true"],

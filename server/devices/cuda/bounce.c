@@ -62,7 +62,7 @@ void orion_bounce_return(orion_device_t *device, orion_bounce_t *bounce)
 
 void orion_bounce_forget(orion_device_t *device, bool context_is_alive)
 {
-    for (uint32_t class = 0; class < 2; class++) {
+    for (uint32_t class = 0; class < 2; class ++) {
         while (device->bounce[class]) {
             orion_bounce_t *bounce = device->bounce[class];
             device->bounce[class] = bounce->next;

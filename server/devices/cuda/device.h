@@ -188,9 +188,9 @@ struct orion_device {
 
     pthread_mutex_t submit_lock;
     pthread_mutex_t lock;
-    pthread_cond_t work;    /* the watcher's */
-    pthread_cond_t carry;   /* the porter's */
-    pthread_cond_t parked;  /* the watcher has seen `park` */
+    pthread_cond_t work;     /* the watcher's */
+    pthread_cond_t carry;    /* the porter's */
+    pthread_cond_t parked;   /* the watcher has seen `park` */
     pthread_cond_t returned; /* a bounce came back */
     pthread_t watcher, porter;
     bool has_watcher, has_porter, stopping, park, is_parked, watcher_idle;

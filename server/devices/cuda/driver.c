@@ -79,7 +79,7 @@ CUresult orion_driver_open(orion_driver_t *driver, char *why, size_t why_bytes)
         return result;
     const find_fn by_version = (find_fn)dlsym(driver->library, "cuGetProcAddress_v2");
 
-#define REQUIRED(name, symbol, version, parameters)                                  \
+#define REQUIRED(name, symbol, version, parameters)                                     \
     if (!(*(void **)&driver->name = find(driver, by_version, #name, #symbol, version))) \
         missing = #symbol;
 #define OPTIONAL(name, symbol, version, parameters) \

@@ -112,8 +112,8 @@ void orion_spans_reset(orion_device_t *device)
     device->used = device->dying = 0;
     for (size_t i = 0; i < device->span_count; i++) {
         orion_span_t *span = &device->span[i];
-        if (device->driver.cuMemHostRegister((void *)(uintptr_t)span->base, span->bytes,
-                                             CU_MEMHOSTREGISTER_PORTABLE) != CUDA_SUCCESS)
+        if (device->driver.cuMemHostRegister((void *)(uintptr_t)span->base, span->bytes, CU_MEMHOSTREGISTER_PORTABLE) !=
+            CUDA_SUCCESS)
             span->bytes = 0;
     }
     pthread_mutex_unlock(&device->memory_lock);

@@ -171,8 +171,8 @@ static CUresult read_params(orion_device_t *device, orion_module_t *module, orio
         while (info->param_count < ORION_MAX_PARAMS &&
                device->driver.cuFuncGetParamInfo(function->handle, info->param_count, &offset, &bytes) ==
                    CUDA_SUCCESS) {
-            info->params[info->param_count++] =
-                (orion_param_info_t){.offset = (uint16_t)offset, .bytes = (uint16_t)bytes};
+            info->params[info->param_count++] = (orion_param_info_t){.offset = (uint16_t)offset,
+                                                                     .bytes = (uint16_t)bytes};
             if (offset + bytes > info->param_bytes)
                 info->param_bytes = (uint32_t)(offset + bytes);
         }

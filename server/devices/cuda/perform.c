@@ -32,8 +32,8 @@ static CUresult bounce_piece(orion_device_t *device, orion_stream_t *stream, uin
     const uint64_t at = (uint64_t)(uintptr_t)bounce->memory;
     if (!out)
         memcpy(bounce->memory, (const void *)(uintptr_t)src, bytes);
-    const CUresult result =
-        orion_cuda_judge(device, device->driver.cuMemcpyAsync(out ? at : dst, out ? src : at, bytes, stream->handle));
+    const CUresult result = orion_cuda_judge(
+        device, device->driver.cuMemcpyAsync(out ? at : dst, out ? src : at, bytes, stream->handle));
     if (result != CUDA_SUCCESS) {
         orion_bounce_return(device, bounce);
         return result;
@@ -94,8 +94,7 @@ static CUresult direct_rows(orion_device_t *device, const orion_cuda_op_t *op)
 static CUresult fill(orion_device_t *device, const orion_cuda_op_t *op)
 {
     const orion_driver_t *driver = &device->driver;
-    const uint64_t dst = op->u.fill.dst, pitch = op->u.fill.pitch, width = op->u.fill.width,
-                   height = op->u.fill.height;
+    const uint64_t dst = op->u.fill.dst, pitch = op->u.fill.pitch, width = op->u.fill.width, height = op->u.fill.height;
     const uint32_t value = op->u.fill.value;
     const CUstream stream = op->stream->handle;
     switch (op->u.fill.element) {
@@ -130,9 +129,9 @@ static CUresult launch(orion_device_t *device, const orion_cuda_op_t *op)
             return CUDA_ERROR_OUT_OF_MEMORY;
         for (uint32_t i = 0; i < f->info.param_count; i++)
             pointers[i] = (unsigned char *)(uintptr_t)op->u.launch.params + f->info.params[i].offset;
-        const CUresult result =
-            device->driver.cuLaunchCooperativeKernel(f->handle, grid[0], grid[1], grid[2], block[0], block[1], block[2],
-                                                     op->u.launch.shared, op->stream->handle, pointers);
+        const CUresult result = device->driver.cuLaunchCooperativeKernel(f->handle, grid[0], grid[1], grid[2], block[0],
+                                                                         block[1], block[2], op->u.launch.shared,
+                                                                         op->stream->handle, pointers);
         free(pointers);
         return result;
     }
@@ -253,9 +252,8 @@ static CUresult call_driver(orion_device_t *device, orion_cuda_op_t *op)
     case OP_RECORD:
         return record(device, op);
     case OP_WAIT:
-        return op->u.event->recorded
-                   ? device->driver.cuStreamWaitEvent(op->stream->handle, op->u.event->cell->event, 0)
-                   : CUDA_SUCCESS;
+        return op->u.event->recorded ? device->driver.cuStreamWaitEvent(op->stream->handle, op->u.event->cell->event, 0)
+                                     : CUDA_SUCCESS;
     case OP_GATE:
         return device->driver.cuLaunchHostFunc(op->stream->handle, orion_cuda_gate_reached, op->u.gate);
     case OP_FREE_ORDERED:
@@ -287,8 +285,8 @@ CUresult orion_cuda_perform(orion_device_t *device, orion_cuda_op_t *op, bool ma
     if (result != CUDA_SUCCESS)
         return result;
     if (op->stream->zeroed != device->zeroed) { /* memory that was cleared since */
-        result = orion_cuda_judge(
-            device, device->driver.cuStreamWaitEvent(op->stream->handle, device->house_done->event, 0));
+        result = orion_cuda_judge(device,
+                                  device->driver.cuStreamWaitEvent(op->stream->handle, device->house_done->event, 0));
         if (result != CUDA_SUCCESS)
             return result;
         op->stream->zeroed = device->zeroed;

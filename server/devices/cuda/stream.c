@@ -156,6 +156,6 @@ CUresult orion_cuda_event_elapsed(orion_device_t *device, orion_event_t *start, 
         return CUDA_ERROR_INVALID_HANDLE;
     result = orion_cuda_enter(device);
     return result ? result
-                  : orion_cuda_judge(
-                        device, device->driver.cuEventElapsedTime(ms_p, start->cell->event, end->cell->event));
+                  : orion_cuda_judge(device,
+                                     device->driver.cuEventElapsedTime(ms_p, start->cell->event, end->cell->event));
 }

@@ -63,8 +63,8 @@ static orion_cuda_marker_t *mark(orion_device_t *device, orion_stream_t *stream)
     if (!marker)
         return NULL;
     marker->cell = orion_cuda_cell_new(device, CU_EVENT_DISABLE_TIMING);
-    if (marker->cell && orion_cuda_judge(device, device->driver.cuEventRecord(marker->cell->event, stream->handle)) ==
-                            CUDA_SUCCESS)
+    if (marker->cell &&
+        orion_cuda_judge(device, device->driver.cuEventRecord(marker->cell->event, stream->handle)) == CUDA_SUCCESS)
         return marker;
     orion_cuda_cell_drop(device, marker->cell);
     free(marker);

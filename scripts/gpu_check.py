@@ -52,6 +52,7 @@ print(json.dumps({"name": name.value.decode(), "cuda": version.value, "sm": majo
 class Kit:
     """What is run: an Orion, and programs compiled for it."""
 
+    python: str
     orion: list[str]
     environment: dict[str, str]
     programs: dict[str, Path] = field(default_factory=dict)
@@ -106,6 +107,7 @@ def run(
             text=True,
             errors="replace",
             timeout=CLOCK.left(seconds),
+            cwd="/",  # nothing of the checkout is imported by chance
         )
     except subprocess.TimeoutExpired:
         return False, f"no end within {seconds:.0f} s"
@@ -149,7 +151,7 @@ def checkout_kit(venv: Path) -> Kit:
             f"gpu-check: Orion cannot be built here: {text.splitlines()[-1] if text else '?'}\n"
             "gpu-check: without a network, pack it elsewhere: scripts/gpu_check.py --pack DIR, then --packed DIR"
         )
-    kit = Kit([str(python), "-m", "orion_shm"], native_environment())
+    kit = Kit(str(python), [str(venv / "bin" / "orion")], native_environment())
     if not good:
         kit.notes.append("the installed build was used: it could not be brought up to date")
     built = ROOT / "build" / "venv" / "tests" / "devices" / "cuda_test"
@@ -163,7 +165,7 @@ def packed_kit(folder: Path) -> Kit:
     if not (site / "orion_shm").is_dir():
         raise SystemExit(f"gpu-check: {folder} holds nothing that --pack has made")
     environment = {**native_environment(), "PYTHONPATH": str(site)}
-    kit = Kit([sys.executable, "-m", "orion_shm"], environment)
+    kit = Kit(sys.executable, [sys.executable, "-m", "orion_shm"], environment)
     for path in sorted((folder / "programs").iterdir()):
         path.chmod(0o755)
         kit.programs[path.name] = path
@@ -231,7 +233,7 @@ def pack(folder: Path, venv: Path) -> None:
         shutil.copy2(kit.suite, programs / "cuda_test")
     where = "import orion_shm, orion_server; print(orion_shm.__path__[0]); print(orion_server.__path__[0])"
     found = subprocess.run(
-        [kit.orion[0], "-c", where], capture_output=True, text=True, check=True, cwd=folder
+        [kit.python, "-c", where], capture_output=True, text=True, check=True, cwd=folder
     )
     for path in map(Path, found.stdout.split()):
         shutil.copytree(
@@ -282,7 +284,7 @@ def conformance(kit: Kit) -> list[Check]:
         names = re.findall(r"^def (\w+)\(kernels", script.read_text(), re.MULTILINE)
         for name in names:
             checks.append(
-                compare(kit, f"kernel {name}", [kit.orion[0], script, programs["kernels.so"], name])
+                compare(kit, f"kernel {name}", [kit.python, script, programs["kernels.so"], name])
             )
     if kit.suite:
         good, words = run([kit.suite], native_environment(), 120)
@@ -410,7 +412,7 @@ def run_cascade(venv: Path) -> int:
     say(
         "the cascade: a worker whose driver is our own library, in front of a server with the CPU device"
     )
-    command = [kit.orion[0], "-m", "pytest", "-q", "--timeout", "120", "tests/e2e/test_cascade.py"]
+    command = [kit.python, "-m", "pytest", "-q", "--timeout", "120", "tests/e2e/test_cascade.py"]
     code = subprocess.run(command, cwd=ROOT, env=native_environment()).returncode
     say("the cascade " + ("passed; nothing is written" if code == 0 else "FAILED"))
     return code

@@ -149,7 +149,7 @@ def test_embedded_server_counts_and_stops(tmp_path):
 
 
 def test_embedded_server_says_why_it_cannot_start(tmp_path):
-    with pytest.raises(OrionServerError, match="choose cpu or null"):
+    with pytest.raises(OrionServerError, match="choose cpu, cuda or null"):
         embedded.start("tpu")
     with pytest.raises(OrionServerError, match="too long"):
         embedded.start("null", address="unix:/tmp/" + "x" * 200)

@@ -212,7 +212,7 @@ struct orion_device {
     void *room_arg;
 
     orion_cuda_cell_t *house_done; /* the latest clearing */
-    uint64_t zeroed;               /* how many there were */
+    uint64_t zeroed;               /* how many there were; atomic */
 
     orion_bounce_t *bounce[2]; /* free ones, by class */
     uint32_t bounce_slabs[2];

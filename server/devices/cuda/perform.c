@@ -284,12 +284,13 @@ CUresult orion_cuda_perform(orion_device_t *device, orion_cuda_op_t *op, bool ma
     CUresult result = orion_cuda_enter(device);
     if (result != CUDA_SUCCESS)
         return result;
-    if (op->stream->zeroed != device->zeroed) { /* memory that was cleared since */
+    const uint64_t zeroed = __atomic_load_n(&device->zeroed, __ATOMIC_ACQUIRE);
+    if (op->stream->zeroed != zeroed) { /* memory that was cleared since */
         result = orion_cuda_judge(device,
                                   device->driver.cuStreamWaitEvent(op->stream->handle, device->house_done->event, 0));
         if (result != CUDA_SUCCESS)
             return result;
-        op->stream->zeroed = device->zeroed;
+        op->stream->zeroed = zeroed;
     }
     if (op->stream->blocking && op->stream != &device->legacy)
         orion_cuda_mark_legacy(device);

@@ -115,7 +115,8 @@ static inline orion_status_t orion_link_extent_unmap(orion_link_t *link, uint64_
     return link->ops->extent_unmap(link, offset, bytes);
 }
 
-/* Copies the payload of the next event. ORION_AGAIN when timeout_ns passed; ORION_TOO_BIG leaves the event there. */
+/* Copies the payload of the next event. ORION_AGAIN when timeout_ns passed; ORION_TOO_BIG leaves the event there. With
+ * capacity 0 it only waits for one and may run beside the thread that reads them. */
 static inline orion_status_t orion_link_event_wait(orion_link_t *link, int64_t timeout_ns, void *buffer,
                                                    size_t capacity, size_t *bytes_p)
 {

@@ -85,6 +85,9 @@ orion_memory_link_t *orion_memory_create(const char *transport, const char *serv
 orion_status_t orion_memory_start(orion_memory_link_t *link, const orion_welcome_t *welcome, char *why,
                                   size_t why_bytes);
 
+/* event_wait with no room for an event: ORION_TOO_BIG as soon as there is one. Beside the thread that reads them. */
+orion_status_t orion_memory_event_there(orion_memory_link_t *link, int64_t timeout_ns);
+
 /* A notice has come, with its descriptor or -1 (taken over). */
 void orion_memory_notice(orion_memory_link_t *link, const orion_notice_t *notice, int fd);
 

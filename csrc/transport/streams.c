@@ -97,6 +97,8 @@ orion_status_t orion_memory_event_wait(orion_link_t *base, int64_t timeout_ns, v
                                        size_t *bytes_p)
 {
     orion_memory_link_t *link = (orion_memory_link_t *)base;
+    if (capacity == 0)
+        return orion_memory_event_there(link, timeout_ns);
     orion_wait_place_t where = orion_memory_place(link, &link->reply->event_head, &link->command->event_sleeping);
     int64_t deadline = timeout_ns < 0 ? INT64_MAX : orion_clock_ns() + timeout_ns;
     while (link->event == NULL) {

@@ -23,3 +23,8 @@ def test_call(benchmark: Any, native: Callable[..., Figures]) -> None:
 def test_bulk(benchmark: Any, native: Callable[..., Figures]) -> None:
     figures = _measure(benchmark, native, "bulk")
     assert figures["staging_in_1024_kib"]["kept"] > 0, "every sample was dropped: too busy"
+
+
+def test_tcp(benchmark: Any, native: Callable[..., Figures]) -> None:
+    figures = _measure(benchmark, native, "tcp")
+    assert figures["call_48_ratio"]["median"] > 0

@@ -5,11 +5,11 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -385,9 +385,8 @@ static void set_up_socket(int socket, int64_t patience_ns)
     int on = 1, idle_s = 5, probes = 3, patience_s = (int)(patience_ns / ORION_NS_PER_S);
     int every_s = patience_s > 8 ? (patience_s - 5) / 3 : 1;
     struct timeval slice = {.tv_usec = ORION_TCP_SLICE_NS / 1000};
-    int flags = fcntl(socket, F_GETFL);
-    if (flags >= 0)
-        (void)fcntl(socket, F_SETFL, flags & ~O_NONBLOCK);
+    int no = 0;
+    (void)ioctl(socket, FIONBIO, &no); /* fcntl has a new symbol version */
     (void)setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &slice, sizeof(slice));
     (void)setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* a test's socket may be no TCP one */
     if (patience_s == 0)

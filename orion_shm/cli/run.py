@@ -114,7 +114,7 @@ def execute(options: argparse.Namespace) -> int:
     with servers.start_private(device, options.gmem, bind=bind) as server:
         if not options.quiet:
             announce(f"{servers.private_devices(server)[0]['name']} of a private server")
-        environment["ORION_SERVER"] = server.bound or server.address
+        environment["ORION_SERVER"] = servers.bound_address(server) if over_tcp else server.address
         python_programs.prepare(environment, library, device != "cuda")
         code = run_program(path, program, environment)
         report = server.stop()

@@ -79,6 +79,14 @@ def private_devices(server: Embedded) -> list[dict[str, Any]]:
         raise CommandError(str(error)) from None
 
 
+def bound_address(server: Embedded) -> str:
+    """HOST:PORT of a private server that was started with `bind`."""
+    bound = server.bound
+    if bound is None:
+        raise CommandError("the private server does not listen on TCP")
+    return bound
+
+
 def chosen_device(device: str) -> str:
     """`auto` as the device that this machine has."""
     try:

@@ -150,13 +150,16 @@ class Greeter:
             pid, uid, _ = struct.unpack("3i", credentials)
             transport = hello.transport or wire.TRANSPORT_MEMFD
             if transport == wire.TRANSPORT_TCP:
-                why = "transport tcp needs HOST:PORT in ORION_SERVER, not a unix socket"
-                raise Refusal(wire.STATUS_REFUSED, errors.NOT_SUPPORTED, why)
+                raise Refusal(
+                    wire.STATUS_REFUSED,
+                    errors.NOT_SUPPORTED,
+                    "transport tcp needs HOST:PORT in ORION_SERVER, not a unix socket",
+                )
             return Guest(client, hello, transport, max(pid, 0), uid)
         if hello.transport == wire.TRANSPORT_DEVSHM:
             # the user is a claim, which the modes of the files in /dev/shm prove
             return Guest(client, hello, hello.transport, 0, hello.uid)
-        why = None
+        why: str | None = None
         if hello.transport == wire.TRANSPORT_MEMFD:
             why = (
                 "shared memory of this kind needs the server's unix socket: "

@@ -123,14 +123,14 @@ def test_hostile_candidates_are_not_reserved(null_server, candidates):
         assert client.call("orionDescribe")[0] == 0
 
 
-def test_tcp_is_refused_with_the_way_out(make_server):
+def test_memfds_over_tcp_are_refused_with_the_way_out(make_server):
     server = make_server("--device", "null", "--memory", "64M", "--bind", "127.0.0.1:0")
     address, port = server.status()["server"]["bind"].split(":")
     with socket.create_connection((address, int(port)), 10) as line:
         line.sendall(wire.encode_hello(hello()))
         answer = wire.decode_welcome(line.recv(wire.WELCOME.size))
     assert answer.status == wire.STATUS_REFUSED
-    assert "/dev/shm" in answer.message
+    assert "ORION_TRANSPORT=tcp" in answer.message
     assert str(server.socket) in answer.message
 
 

@@ -25,14 +25,14 @@ def test_cpu_devices_want_ptx_and_gpus_do_not() -> None:
 
 
 def test_preloaded_library_comes_before_those_of_the_user(library: Path) -> None:
-    environment = {"LD_PRELOAD": "libother.so", "HOME": "/home/me"}
+    environment = {"LD_PRELOAD": "libother.so", "HOME": "/me"}
     python_programs.prepare(environment, library, True)
     preload = str(library.parent / "preload" / python_programs.PRELOAD)
     assert environment == {
-        "HOME": "/home/me",
+        "HOME": "/me",
         "LD_PRELOAD": f"{preload}:libother.so",
         "ORION_PTX": "1",
-        "CUPY_CACHE_DIR": "/home/me/.cupy/kernel_cache/orion-ptx",
+        "CUPY_CACHE_DIR": "/me/.cupy/kernel_cache/orion-ptx",
     }
     again = dict(environment)
     python_programs.prepare(again, library, True)

@@ -80,3 +80,17 @@ def test_machine_code_from_a_gpus_cache_is_refused_with_a_remedy(orion_run: Orio
     assert done.code == 1, done.said()
     assert re.search(r"^orion: .*machine code.*CUPY_COMPILE_WITH_PTX=1", done.err, re.MULTILINE)
     assert "CUDA_ERROR_NO_BINARY_FOR_GPU" in done.err
+
+
+def test_preloaded_library_asks_the_device_when_nobody_says(server: Server, tmp_path: Path) -> None:
+    """As a program is started that knows only the server's address."""
+    library = Path(server.environment["LD_LIBRARY_PATH"])
+    done = server.run(
+        sys.executable,
+        "-c",
+        ADD,
+        LD_PRELOAD=str(library.parent / "preload" / "liborion_compilers.so"),
+        CUPY_CACHE_DIR=str(tmp_path),
+    )
+    assert done.code == 0, done.said()
+    assert done.out == "55\n"

@@ -10,8 +10,8 @@
 
 /* Our worker refuses to load a library that has this symbol as its driver, for it would call itself, unless it is told
  * to: then it finds here what it needs beyond CUDA. */
-__attribute__((visibility("default"))) const orion_shim_t orion_shim_marker = {
-    "orion", ORION_SHIM_ABI, sizeof orion_shim_marker, orion_adopt, orion_disown};
+__attribute__((visibility("default")))
+const orion_shim_t orion_shim_marker = {"orion", ORION_SHIM_ABI, sizeof orion_shim_marker, orion_adopt, orion_disown};
 
 #define FLAGS (CU_GET_PROC_ADDRESS_LEGACY_STREAM | CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM)
 

@@ -9,6 +9,7 @@
 #include "bulk.h"
 #include "orion_generated/calls.h"
 #include "ranges.h"
+#include "shm/range.h"
 
 #include <string.h>
 
@@ -35,7 +36,7 @@ CUresult orion_copy_place(orion_session_t *session, uint64_t address, uint64_t b
         }
     } else if (welcome->range_base && address - welcome->range_base < welcome->arena_bytes) {
         return CUDA_ERROR_INVALID_VALUE; /* arena, but freed */
-    } else if (welcome->range_base && address - welcome->range_base - welcome->arena_bytes < welcome->heap_bytes) {
+    } else if (welcome->range_base && address - welcome->range_base < ORION_RANGE_BYTES) {
         /* Device memory that no call of ours returned, such as a variable whose address a kernel took. */
         *place_p = ORION_PLACE_DEVICE;
         return CUDA_SUCCESS;

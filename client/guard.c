@@ -79,7 +79,7 @@ static void give_granule(uint64_t number)
 static int is_safe(const orion_session_t *session, uint64_t address)
 {
     const orion_welcome_t *welcome = &session->welcome;
-    if (welcome->range_base && address - welcome->range_base < welcome->arena_bytes + welcome->heap_bytes)
+    if (welcome->range_base && address - welcome->range_base < ORION_RANGE_BYTES)
         return 1;
     return !strcmp(session->link->ops->name, "local");
 }

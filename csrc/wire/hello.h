@@ -81,7 +81,7 @@ typedef enum orion_notice_kind {
                          * says nothing for ORION_HELLO_SILENCE_NS is given up */
 } orion_notice_kind_t;
 
-#define ORION_HELLO_SILENCE_NS 4000000000LL
+#define ORION_HELLO_SILENCE_NS 3000000000LL
 #define ORION_HELLO_LIMIT_NS 120000000000LL /* with notices to wait */
 
 /* Python: "<QIIQQiI256s" */

@@ -59,11 +59,12 @@ static void the_spin_shrinks_while_nothing_comes_and_stays_small(void)
     CHECK(d.wait.budget_ns < 1000);
 }
 
-static void one_processor_is_never_spun_on(void)
+/* Processor time of this thread over 40 waits that nobody ends. */
+static int64_t spent_waiting(bool spin)
 {
     static desk_t d;
     desk_make(&d, false);
-    d.policy.spin = false;
+    d.policy.spin = spin;
     struct timespec before, after;
     (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &before);
     for (int i = 0; i < 40; i++) {
@@ -71,8 +72,17 @@ static void one_processor_is_never_spun_on(void)
         (void)orion_wait_changed(&d.wait, &d.policy, &d.place, 0, ORION_NS_PER_MS);
     }
     (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &after);
-    int64_t used = (after.tv_sec - before.tv_sec) * ORION_NS_PER_S + after.tv_nsec - before.tv_nsec;
-    CHECK(used < 40 * (int64_t)ORION_SPIN_CAP_NS); /* 40 full spins it would have been */
+    return (after.tv_sec - before.tv_sec) * ORION_NS_PER_S + after.tv_nsec - before.tv_nsec;
+}
+
+static void one_processor_is_never_spun_on(void)
+{
+    /* What the sleeps themselves cost depends on machine and sanitizer, and is in both. An interrupt may land in
+     * either, so one of a few tries has to show the difference. */
+    bool seen = false;
+    for (int i = 0; i < 20 && !seen; i++)
+        seen = spent_waiting(false) + 20 * (int64_t)ORION_SPIN_CAP_NS < spent_waiting(true);
+    CHECK(seen);
 }
 
 typedef struct pingpong {

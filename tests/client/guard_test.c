@@ -12,7 +12,7 @@
 static orion_link_ops_t remote = {.name = "shm"}, local = {.name = "local"};
 static orion_link_t link_of = {&remote};
 static orion_session_t session = {
-    .link = &link_of, .welcome = {.range_base = 0x100000000000ull, .arena_bytes = 1 << 30, .heap_bytes = 1 << 30}};
+    .link = &link_of, .welcome = {.range_base = 0x300000000000ull, .arena_bytes = 1 << 30, .heap_bytes = 1 << 30}};
 
 /* Nobody else can be given these addresses. */
 static int is_reserved(uint64_t address)
@@ -67,8 +67,8 @@ static void collisions_are_refused_and_leave_nothing(void)
 
 static void common_range_and_twins_need_no_guard(void)
 {
-    CHECK(orion_guard_take(&session, 0x100000000000ull + 100, 4096));
-    CHECK(!is_reserved(0x100000000000ull));
+    CHECK(orion_guard_take(&session, 0x300000000000ull + 100, 4096));
+    CHECK(!is_reserved(0x300000000000ull));
     link_of.ops = &local;
     CHECK(orion_guard_take(&session, FAR, 4096));
     CHECK(!is_reserved(FAR));

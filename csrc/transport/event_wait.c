@@ -6,11 +6,8 @@
 
 orion_status_t orion_memory_event_there(orion_memory_link_t *link, int64_t timeout_ns)
 {
-    const orion_wait_place_t where = {.word = &link->reply->event_head,
-                                      .sleeping = &link->command->event_sleeping,
-                                      .leave = (uint32_t)-1,
-                                      .cpu = &link->command->client_cpu,
-                                      .peer_cpu = &link->reply->worker_cpu};
+    const orion_wait_place_t where = orion_memory_place(link, &link->reply->event_head, &link->command->event_sleeping);
+    orion_wait_t wait = {0}; /* the link's own belongs to the thread that reads */
     const int64_t deadline = timeout_ns < 0 ? INT64_MAX : orion_clock_ns() + timeout_ns;
     for (;;) {
         if (orion_load_relaxed(link->state) != ORION_LINK_LIVE)
@@ -22,7 +19,7 @@ orion_status_t orion_memory_event_there(orion_memory_link_t *link, int64_t timeo
         const int64_t left = deadline - orion_clock_ns();
         if (left <= 0)
             return ORION_AGAIN;
-        if (orion_wait_changed(&link->event_wait, &link->policy, &where, tail, left) == ORION_OK)
+        if (orion_wait_changed(&wait, &link->policy, &where, tail, left) == ORION_OK)
             continue;
         const orion_status_t status = orion_memory_look(link);
         if (status != ORION_OK)

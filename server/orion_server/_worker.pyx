@@ -99,6 +99,7 @@ cdef extern from "worker/start.h":
         uint32_t gid
         uint64_t data_bytes
         uint32_t files
+        int driver
 
     ctypedef struct orion_start_t:
         const char *device
@@ -349,7 +350,7 @@ def tell(int kind, int result, bytes text):
         orion_control_tell(orion_start_line(), <uint16_t>kind, result, 0, 0, data, n)
 
 
-def enter_cage(int uid, int gid, uint64_t data_bytes, uint32_t files):
+def enter_cage(int uid, int gid, uint64_t data_bytes, uint32_t files, bint driver=False):
     """Locks this process up as a worker's; for the tests of the cage."""
     cdef orion_cage_t cage
     cdef char why[256]
@@ -358,5 +359,6 @@ def enter_cage(int uid, int gid, uint64_t data_bytes, uint32_t files):
     cage.gid = gid
     cage.data_bytes = data_bytes
     cage.files = files
+    cage.driver = driver
     if orion_cage_enter(&cage, why, sizeof(why)):
         raise OSError(why.decode("utf-8", "replace"))

@@ -6,29 +6,16 @@
  */
 #include "worker/cage.h"
 
-#include <errno.h>
+#include "worker/cage_filter.h"
+
 #include <fcntl.h>
 #include <grp.h>
-#include <linux/audit.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-
-#if defined(__x86_64__)
-#define NATIVE_ARCH AUDIT_ARCH_X86_64
-#elif defined(__aarch64__)
-#define NATIVE_ARCH AUDIT_ARCH_AARCH64
-#else
-#error "cage.c: name this machine's AUDIT_ARCH_ constant"
-#endif
 
 /* Allowed whatever the arguments. */
 static const int allowed[] = {
@@ -101,54 +88,11 @@ static const int allowed[] = {
 #endif
 };
 
-#define ALLOWED ((unsigned)(sizeof allowed / sizeof allowed[0]))
-#define THREAD_FLAGS (CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD)
-#define NEW_NAMESPACES \
-    (CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET)
-
-#define LOAD(field) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (unsigned)offsetof(struct seccomp_data, field))
-#define LOAD_HIGH(field) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (unsigned)(offsetof(struct seccomp_data, field) + 4))
-#define JUMP(test, value, yes, no) BPF_JUMP(BPF_JMP | test | BPF_K, (unsigned)(value), yes, no)
-#define RETURN(action) BPF_STMT(BPF_RET | BPF_K, (action))
-#define REFUSE RETURN(SECCOMP_RET_ERRNO | EPERM)
-#define ALLOW RETURN(SECCOMP_RET_ALLOW)
-
 static int install_filter(void)
 {
-    struct sock_filter program[96 + 2 * ALLOWED];
-    unsigned n = 0;
-    const struct sock_filter head[] = {
-        LOAD(arch),
-        JUMP(BPF_JEQ, NATIVE_ARCH, 1, 0),
-        RETURN(SECCOMP_RET_KILL_PROCESS),
-        LOAD(nr),
-        /* numbers above 2^30 are x32's: another table with other meanings */
-        JUMP(BPF_JGE, 0x40000000u, 0, 1),
-        RETURN(SECCOMP_RET_KILL_PROCESS),
-    };
-    memcpy(program, head, sizeof head);
-    n = sizeof head / sizeof head[0];
-    for (unsigned i = 0; i < ALLOWED; i++) {
-        program[n++] = (struct sock_filter)JUMP(BPF_JEQ, allowed[i], 0, 1);
-        program[n++] = (struct sock_filter)ALLOW;
-    }
     const struct sock_filter tail[] = {
-        /* clone3 hides its flags in memory: glibc falls back to clone */
-        JUMP(BPF_JEQ, SYS_clone3, 0, 1),
-        RETURN(SECCOMP_RET_ERRNO | ENOSYS),
-        /* clone: threads only, no namespaces */
-        JUMP(BPF_JEQ, SYS_clone, 0, 5),
-        LOAD(args[0]),
-        BPF_STMT(BPF_ALU | BPF_AND | BPF_K, (unsigned)(THREAD_FLAGS | NEW_NAMESPACES)),
-        JUMP(BPF_JEQ, THREAD_FLAGS, 0, 1),
-        ALLOW,
-        REFUSE,
-        /* abort() and raise() end in tgkill: to this process only */
-        JUMP(BPF_JEQ, SYS_tgkill, 0, 4),
-        LOAD(args[0]),
-        JUMP(BPF_JEQ, getpid(), 0, 1),
-        ALLOW,
-        REFUSE,
+        RULE_THREADS,
+        RULE_SIGNALS,
         /* processors of this process only: another worker may have the same uid */
         JUMP(BPF_JEQ, SYS_sched_getaffinity, 1, 0),
         JUMP(BPF_JEQ, SYS_sched_setaffinity, 0, 5),
@@ -196,11 +140,8 @@ static int install_filter(void)
         REFUSE,
         REFUSE,
     };
-    memcpy(program + n, tail, sizeof tail);
-    n += sizeof tail / sizeof tail[0];
-    const struct sock_fprog filter = {.len = (unsigned short)n, .filter = program};
-    /* the device's pool threads as well: they were started before */
-    return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &filter) == 0 ? 0 : -1;
+    return orion_cage_install(allowed, sizeof allowed / sizeof allowed[0], (struct sock_filter)ALLOW, tail,
+                              sizeof tail / sizeof tail[0]);
 }
 
 /* Bytes of private writable memory (data and stack) that the process has now. */

@@ -6,25 +6,13 @@
  */
 #include "worker/cage.h"
 
-#include <errno.h>
-#include <linux/audit.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <sched.h>
-#include <stddef.h>
-#include <string.h>
+#include "worker/cage_filter.h"
+
+#include <asm/ioctls.h>
+#include <asm/sockios.h>
+#include <fcntl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-
-#if defined(__x86_64__)
-#define NATIVE_ARCH AUDIT_ARCH_X86_64
-#elif defined(__aarch64__)
-#define NATIVE_ARCH AUDIT_ARCH_AARCH64
-#else
-#error "cage_driver.c: name this machine's AUDIT_ARCH_ constant"
-#endif
 
 static const int denied[] = {
     /* programs and other processes */
@@ -111,49 +99,29 @@ static const int denied[] = {
 #endif
 };
 
-#define DENIED ((unsigned)(sizeof denied / sizeof denied[0]))
-#define THREAD_FLAGS (CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD)
-#define NEW_NAMESPACES \
-    (CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET)
-
-#define LOAD(field) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (unsigned)offsetof(struct seccomp_data, field))
-#define JUMP(test, value, yes, no) BPF_JUMP(BPF_JMP | test | BPF_K, (unsigned)(value), yes, no)
-#define RETURN(action) BPF_STMT(BPF_RET | BPF_K, (action))
-#define REFUSE RETURN(SECCOMP_RET_ERRNO | EPERM)
-#define ALLOW RETURN(SECCOMP_RET_ALLOW)
-
 int orion_cage_filter_driver(void)
 {
-    struct sock_filter program[64 + 2 * DENIED];
-    unsigned n = 0;
-    const struct sock_filter head[] = {
-        LOAD(arch),
-        JUMP(BPF_JEQ, NATIVE_ARCH, 1, 0),
-        RETURN(SECCOMP_RET_KILL_PROCESS),
-        LOAD(nr),
-        JUMP(BPF_JGE, 0x40000000u, 0, 1), /* x32's table */
-        RETURN(SECCOMP_RET_KILL_PROCESS),
-    };
-    memcpy(program, head, sizeof head);
-    n = sizeof head / sizeof head[0];
-    for (unsigned i = 0; i < DENIED; i++) {
-        program[n++] = (struct sock_filter)JUMP(BPF_JEQ, denied[i], 0, 1);
-        program[n++] = (struct sock_filter)REFUSE;
-    }
     const struct sock_filter tail[] = {
-        /* clone3 hides its flags in memory: glibc falls back to clone */
-        JUMP(BPF_JEQ, SYS_clone3, 0, 1),
-        RETURN(SECCOMP_RET_ERRNO | ENOSYS),
-        /* clone: threads only, no namespaces */
-        JUMP(BPF_JEQ, SYS_clone, 0, 5),
-        LOAD(args[0]),
-        BPF_STMT(BPF_ALU | BPF_AND | BPF_K, (unsigned)(THREAD_FLAGS | NEW_NAMESPACES)),
-        JUMP(BPF_JEQ, THREAD_FLAGS, 0, 1),
+        RULE_THREADS,
+        RULE_SIGNALS,
+        /* whom a descriptor's signals go to, and which: another worker may have the same uid */
+        JUMP(BPF_JEQ, SYS_fcntl, 0, 6),
+        LOAD(args[1]),
+        JUMP(BPF_JEQ, F_SETOWN, 3, 0),
+        JUMP(BPF_JEQ, F_SETOWN_EX, 2, 0),
+        JUMP(BPF_JEQ, F_SETSIG, 1, 0),
         ALLOW,
         REFUSE,
-        /* signals to this process only */
-        JUMP(BPF_JEQ, SYS_tgkill, 0, 4),
+        JUMP(BPF_JEQ, SYS_ioctl, 0, 5),
+        LOAD(args[1]),
+        JUMP(BPF_JEQ, FIOSETOWN, 2, 0),
+        JUMP(BPF_JEQ, SIOCSPGRP, 1, 0),
+        ALLOW,
+        REFUSE,
+        /* limits of this process only */
+        JUMP(BPF_JEQ, SYS_prlimit64, 0, 5),
         LOAD(args[0]),
+        JUMP(BPF_JEQ, 0, 1, 0),
         JUMP(BPF_JEQ, getpid(), 0, 1),
         ALLOW,
         REFUSE,
@@ -171,8 +139,6 @@ int orion_cage_filter_driver(void)
         ALLOW,
         ALLOW,
     };
-    memcpy(program + n, tail, sizeof tail);
-    n += sizeof tail / sizeof tail[0];
-    const struct sock_fprog filter = {.len = (unsigned short)n, .filter = program};
-    return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &filter) == 0 ? 0 : -1;
+    return orion_cage_install(denied, sizeof denied / sizeof denied[0], (struct sock_filter)REFUSE, tail,
+                              sizeof tail / sizeof tail[0]);
 }

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Include arrows run downwards only: base <- shm <- channel <- transport, wire <- generated, and both ends -> csrc."""
+"""Include arrows run downwards only: base <- shm <- channel <- transport, base <- stream <- channel,
+wire <- generated, and both ends -> csrc."""
 
 from __future__ import annotations
 
@@ -16,8 +17,9 @@ CSRC = {
     "base": {"orion"},
     "shm": {"base", "wire", "orion"},
     "wire": {"base", "orion"},
-    "channel": {"base", "shm", "wire", "orion"},
-    "transport": {"base", "shm", "channel", "wire", "orion"},
+    "stream": {"base", "orion"},
+    "channel": {"base", "shm", "stream", "wire", "orion"},
+    "transport": {"base", "shm", "stream", "channel", "wire", "orion"},
 }
 
 

@@ -3,9 +3,7 @@
 #define _GNU_SOURCE
 #include "transport/frames.h"
 
-#include <errno.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "base/atomic.h"
 #include "shm/layout.h"
@@ -112,35 +110,30 @@ void orion_frames_received(orion_frames_t *frames, size_t bytes)
     frames->end += (uint32_t)(bytes - to_body);
 }
 
-static orion_status_t receive(orion_frames_t *frames, int socket, int flags, struct iovec *room, int count)
+static orion_status_t receive(orion_frames_t *frames, orion_bytestream_t *stream, bool wait, const struct iovec *room,
+                              int count)
 {
-    struct msghdr message = {.msg_iov = room, .msg_iovlen = (size_t)count};
+    size_t bytes;
     if (room[0].iov_len == 0)
         return ORION_AGAIN; /* full of frames that nobody has taken */
-    for (;;) {
-        ssize_t n = recvmsg(socket, &message, flags);
-        if (n > 0) {
-            orion_frames_received(frames, (size_t)n);
-            return ORION_OK;
-        }
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
-            return ORION_AGAIN;
-        return ORION_PEER_GONE;
-    }
+    orion_status_t status = orion_bytestream_receive(stream, room, (size_t)count, wait, &bytes);
+    if (status == ORION_OK)
+        orion_frames_received(frames, bytes);
+    else if (status == ORION_PROTOCOL)
+        return refuse(frames, stream->complaint);
+    return status;
 }
 
-orion_status_t orion_frames_receive(orion_frames_t *frames, int socket, int flags)
+orion_status_t orion_frames_receive(orion_frames_t *frames, orion_bytestream_t *stream, bool wait)
 {
     struct iovec room[2];
-    return receive(frames, socket, flags, room, orion_frames_room(frames, room));
+    return receive(frames, stream, wait, room, orion_frames_room(frames, room));
 }
 
-orion_status_t orion_frames_receive_behind(orion_frames_t *frames, int socket)
+orion_status_t orion_frames_receive_behind(orion_frames_t *frames, orion_bytestream_t *stream)
 {
     struct iovec room = {.iov_base = frames->buffer + frames->end, .iov_len = ORION_FRAMES_BUFFER - frames->end};
-    return frames->in_body ? ORION_AGAIN : receive(frames, socket, MSG_DONTWAIT, &room, 1);
+    return frames->in_body ? ORION_AGAIN : receive(frames, stream, false, &room, 1);
 }
 
 bool orion_frames_peek(const orion_frames_t *frames, uint16_t kind, uint32_t *sequence_p)

@@ -11,6 +11,7 @@
 #include <sys/uio.h>
 
 #include "base/status.h"
+#include "stream/stream.h"
 #include "wire/frame.h"
 
 #define ORION_FRAMES_BUFFER (4u * ORION_RECORD_MAX)
@@ -43,12 +44,12 @@ orion_status_t orion_frames_next(orion_frames_t *frames, const orion_record_t **
 int orion_frames_room(orion_frames_t *frames, struct iovec room[2]);
 void orion_frames_received(orion_frames_t *frames, size_t bytes);
 
-/* Both with a recvmsg between. ORION_OK: something came. ORION_AGAIN: nothing is there (or, without MSG_DONTWAIT, came
- * in time). ORION_PEER_GONE: the stream has ended. */
-orion_status_t orion_frames_receive(orion_frames_t *frames, int socket, int flags);
+/* Both with a receive between. ORION_OK: something came. ORION_AGAIN: nothing is there, or (wait) came in a slice.
+ * ORION_PEER_GONE: the stream has ended. ORION_PROTOCOL: what came is none of its bytes; frames->complaint. */
+orion_status_t orion_frames_receive(orion_frames_t *frames, orion_bytestream_t *stream, bool wait);
 
 /* Never waits, and leaves the frame that orion_frames_next gave last where it is. */
-orion_status_t orion_frames_receive_behind(orion_frames_t *frames, int socket);
+orion_status_t orion_frames_receive_behind(orion_frames_t *frames, orion_bytestream_t *stream);
 /* The sequence of the last complete frame of that kind that lies in the buffer, unread; nothing is consumed. */
 bool orion_frames_peek(const orion_frames_t *frames, uint16_t kind, uint32_t *sequence_p);
 /* The last bytes that came, whatever they belong to. false: so many do not lie together. */

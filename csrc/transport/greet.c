@@ -4,8 +4,6 @@
 #include "transport/greet.h"
 
 #include <errno.h>
-#include <netdb.h>
-#include <poll.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -16,8 +14,8 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "shm/layout.h"
+#include "stream/socket.h"
 
-#define CONNECT_NS (5 * ORION_NS_PER_S)
 #define PREFIX_BYTES 16
 
 static int connect_unix(const char *path, char *why, size_t why_bytes)
@@ -44,66 +42,6 @@ static int connect_unix(const char *path, char *why, size_t why_bytes)
                         path, path);
     orion_fd_close(fd);
     return -1;
-}
-
-static int connect_within(int fd, const struct addrinfo *to)
-{
-    if (connect(fd, to->ai_addr, to->ai_addrlen) == 0)
-        return 0;
-    if (errno != EINPROGRESS)
-        return -1;
-    struct pollfd p = {.fd = fd, .events = POLLOUT};
-    int rc = poll(&p, 1, (int)(CONNECT_NS / ORION_NS_PER_MS));
-    int error = rc == 0 ? ETIMEDOUT : 0;
-    socklen_t size = sizeof(error);
-    if (rc > 0)
-        (void)getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size);
-    errno = error;
-    return rc > 0 && error == 0 ? 0 : -1;
-}
-
-static int connect_tcp(const char *address, char *why, size_t why_bytes)
-{
-    char host[256];
-    const char *colon = strrchr(address, ':');
-    size_t length = colon != NULL ? (size_t)(colon - address) : 0;
-    if (length == 0 || length >= sizeof(host) || colon[1] == '\0') {
-        orion_explain(why, why_bytes, "\"%s\" is no server address; use unix:PATH, HOST:PORT or local:LIBRARY",
-                      address);
-        return -1;
-    }
-    memcpy(host, address, length);
-    host[length] = '\0';
-    char *name = host;
-    if (name[0] == '[' && name[length - 1] == ']') { /* [::1]:4000 */
-        name[length - 1] = '\0';
-        name++;
-    }
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *list = NULL;
-    int rc = getaddrinfo(name, colon + 1, &hints, &list);
-    if (rc != 0) {
-        orion_explain(why, why_bytes, "cannot resolve the server address %s: %s", address, gai_strerror(rc));
-        return -1;
-    }
-    int fd = -1, error = 0;
-    for (const struct addrinfo *to = list; to != NULL && fd < 0; to = to->ai_next) {
-        fd = socket(to->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-        if (fd >= 0 && connect_within(fd, to) == 0)
-            break;
-        error = errno;
-        orion_fd_close(fd);
-        fd = -1;
-    }
-    freeaddrinfo(list);
-    if (fd < 0) {
-        orion_explain_errno(why, why_bytes, error,
-                            "cannot connect to an Orion server at %s (start one with `orion up --listen %s`)", address,
-                            address);
-        return -1;
-    }
-    int on = 1; /* reads wait in poll; a blocking socket keeps a hello in one piece */
-    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
-    return fd;
 }
 
 /* One message before the session: a welcome, or a notice that it takes longer or will not come. The first 16 bytes say
@@ -183,7 +121,7 @@ int orion_greet_connect(const char *address, char *why, size_t why_bytes)
 {
     if (strncmp(address, "unix:", 5) == 0)
         return connect_unix(address + 5, why, why_bytes);
-    return connect_tcp(address, why, why_bytes);
+    return orion_socket_connect(address, why, why_bytes);
 }
 
 orion_status_t orion_greet(int socket, const char *name, const orion_hello_t *hello, orion_welcome_t *welcome_p,

@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Receiving: the role, what becomes of each frame, and the server's death. */
 #define _GNU_SOURCE
-#include <errno.h>
-#include <poll.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <time.h>
 
 #include "base/futex.h"
@@ -12,8 +9,6 @@
 #include "transport/tcp_link.h"
 
 #define LOST_TURNS 20 /* of a slice */
-
-static const orion_tcp_want_t nothing = {.kind = ORION_TCP_NOTHING};
 
 enum { SIGNAL_NONE = 0, SIGNAL_LOOK = 1, SIGNAL_ROLE = 2 };
 
@@ -141,24 +136,25 @@ static bool read_epitaph(orion_tcp_link_t *link, const void *bytes)
 }
 
 /* The stream has ended. A worker that died while it sent leaves half a frame, and the epitaph lies behind that. */
-static orion_status_t ended(orion_tcp_link_t *link)
+static orion_status_t ended(orion_tcp_link_t *link, const char *otherwise)
 {
     _Alignas(8) uint8_t last[ORION_EPITAPH_FRAME_BYTES];
     orion_record_t head;
-    if (orion_frames_last(&link->frames, last, sizeof(last))) {
+    if (orion_bytestream_last_words(link->stream, last, sizeof(last)) ||
+        orion_frames_last(&link->frames, last, sizeof(last))) {
         memcpy(&head, last, sizeof(head));
         if (head.opcode == ORION_FRAME_NOTICE && head.bytes == sizeof(last) && head.epoch == link->epoch &&
             read_epitaph(link, last + sizeof(head)))
             return ORION_PEER_GONE;
     }
-    return declare_gone(link, 0, "the server, or the network to it, closed the connection without saying why");
+    return declare_gone(link, 0, otherwise);
 }
 
 static orion_status_t garbage(orion_tcp_link_t *link, const char *what)
 {
     char text[200];
     orion_explain(text, sizeof(text), "the server sent garbage: %s", what);
-    return declare_gone(link, 0, text);
+    return ended(link, text);
 }
 
 /* The server says something every second while it lives; `since`: when we began to wait for it. */
@@ -197,20 +193,6 @@ static orion_status_t deliver_reply(orion_tcp_link_t *link, const orion_record_t
     return ORION_OK;
 }
 
-static orion_status_t deliver_event(orion_tcp_link_t *link, const orion_record_t *frame)
-{
-    uint32_t head = link->events_head, tail = orion_load_acquire(&link->events_tail);
-    if (frame->sequence > orion_record_payload_bytes(frame) || frame->bytes > ORION_EVENT_WINDOW - (head - tail))
-        return garbage(link, "more events than it may send");
-    uint32_t at = head % ORION_EVENT_WINDOW, first = ORION_EVENT_WINDOW - at;
-    if (first > frame->bytes)
-        first = frame->bytes;
-    memcpy(link->events + at, frame, first);
-    memcpy(link->events, (const uint8_t *)frame + first, frame->bytes - first);
-    orion_store_release(&link->events_head, head + frame->bytes); /* release: pairs with the acquire in arrived */
-    return ORION_OK;
-}
-
 static orion_status_t deliver(orion_tcp_link_t *link, const orion_record_t *frame)
 {
     switch (frame->opcode) {
@@ -223,7 +205,9 @@ static orion_status_t deliver(orion_tcp_link_t *link, const orion_record_t *fram
         orion_store_release(&link->stage_done[frame->slot], frame->sequence); /* release: pairs with arrived */
         return ORION_OK;
     case ORION_FRAME_EVENT:
-        return deliver_event(link, frame);
+        if (!orion_tcp_deliver_event(link, frame))
+            return garbage(link, "more events than it may send");
+        return ORION_OK;
     case ORION_FRAME_PULSE:
         return ORION_OK;
     case ORION_FRAME_NOTICE:
@@ -257,14 +241,14 @@ static orion_status_t deliver_all(orion_tcp_link_t *link, const orion_tcp_want_t
     return status == ORION_AGAIN ? ORION_OK : garbage(link, link->frames.complaint);
 }
 
-/* One system call. ORION_AGAIN: nothing came. */
-static orion_status_t receive(orion_tcp_link_t *link, int flags)
+/* ORION_AGAIN: nothing came. */
+static orion_status_t receive(orion_tcp_link_t *link, bool wait)
 {
-    int saved = errno;
-    orion_status_t status = orion_frames_receive(&link->frames, link->socket, flags);
-    errno = saved;
+    orion_status_t status = orion_frames_receive(&link->frames, link->stream, wait);
     if (status == ORION_PEER_GONE)
-        return ended(link);
+        return ended(link, "the server, or the network to it, closed the connection without saying why");
+    if (status == ORION_PROTOCOL)
+        return garbage(link, link->frames.complaint);
     if (status == ORION_OK)
         orion_store_relaxed(&link->heard_at, orion_clock_ns());
     return status;
@@ -272,17 +256,7 @@ static orion_status_t receive(orion_tcp_link_t *link, int flags)
 
 static orion_status_t look(void *self)
 {
-    return receive(self, MSG_DONTWAIT);
-}
-
-static int poll_socket(orion_tcp_link_t *link, short events, int64_t limit_ns)
-{
-    struct pollfd p = {.fd = link->socket, .events = events};
-    struct timespec t = {.tv_sec = limit_ns / ORION_NS_PER_S, .tv_nsec = limit_ns % ORION_NS_PER_S};
-    int saved = errno;
-    int rc = ppoll(&p, 1, &t, NULL);
-    errno = saved;
-    return rc > 0 ? p.revents : 0;
+    return receive(self, false);
 }
 
 /* Reads until it has come. */
@@ -295,13 +269,13 @@ static orion_status_t pump(orion_tcp_link_t *link, const orion_tcp_want_t *want,
         if (status != ORION_OK)
             return status;
         int64_t now = orion_clock_ns(), left = deadline_ns == INT64_MAX ? ORION_TCP_SLICE_NS : deadline_ns - now;
-        status = orion_spin(&link->spin, link->socket, left, look, link);
+        status = orion_spin(&link->spin, link->stream, left, look, link);
         if (status == ORION_AGAIN && left >= ORION_TCP_SLICE_NS) {
-            status = receive(link, 0); /* the socket's own limit is a slice */
+            status = receive(link, true);
             orion_spin_slept(&link->spin, orion_clock_ns() - now);
         } else if (status == ORION_AGAIN && left > 0) {
-            if (poll_socket(link, POLLIN, left) != 0)
-                status = receive(link, MSG_DONTWAIT);
+            if (orion_bytestream_wait(link->stream, ORION_BYTESTREAM_READ, left) == ORION_OK)
+                status = receive(link, false);
         }
         if (status == ORION_AGAIN) {
             if (deadline_ns != INT64_MAX && orion_clock_ns() >= deadline_ns)
@@ -329,7 +303,7 @@ orion_status_t orion_tcp_wait(orion_tcp_link_t *link, const orion_tcp_want_t *wa
             link->direct = want;
             if (status == ORION_OK)
                 status = pump(link, want, since, deadline_ns);
-            link->direct = &nothing;
+            link->direct = &orion_tcp_nothing;
             release_role(link);
         } else if (deadline_ns != INT64_MAX && orion_clock_ns() >= deadline_ns) {
             status = ORION_TIMEOUT;
@@ -344,14 +318,13 @@ orion_status_t orion_tcp_wait_writable(orion_tcp_link_t *link, int64_t since_ns)
 {
     orion_status_t status = ORION_OK;
     if (take_role(link)) {
-        if ((poll_socket(link, POLLIN | POLLOUT, ORION_TCP_SLICE_NS) & ~POLLOUT) != 0) {
-            status = receive(link, MSG_DONTWAIT);
-            if (status == ORION_OK)
-                status = deliver_all(link, &nothing);
-        }
+        (void)orion_bytestream_wait(link->stream, ORION_BYTESTREAM_READ | ORION_BYTESTREAM_WRITE, ORION_TCP_SLICE_NS);
+        status = receive(link, false);
+        if (status == ORION_OK)
+            status = deliver_all(link, &orion_tcp_nothing);
         release_role(link);
-    } else {
-        (void)poll_socket(link, POLLOUT, ORION_TCP_SLICE_NS);
+    } else { /* whoever has the role reads meanwhile */
+        (void)orion_bytestream_wait(link->stream, ORION_BYTESTREAM_WRITE, ORION_TCP_SLICE_NS);
         status = orion_tcp_state(link);
     }
     return status == ORION_OK || status == ORION_AGAIN ? lose_patience(link, since_ns) : status;
@@ -363,9 +336,9 @@ orion_status_t orion_tcp_look(orion_tcp_link_t *link)
     if (status != ORION_OK || !take_role(link))
         return status;
     do {
-        status = deliver_all(link, &nothing);
+        status = deliver_all(link, &orion_tcp_nothing);
         if (status == ORION_OK)
-            status = receive(link, MSG_DONTWAIT);
+            status = receive(link, false);
     } while (status == ORION_OK);
     release_role(link);
     return orion_tcp_state(link);

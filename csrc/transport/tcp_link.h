@@ -13,14 +13,15 @@
 
 #include "base/atomic.h"
 #include "shm/layout.h"
+#include "stream/spin.h"
+#include "stream/stream.h"
 #include "transport/frames.h"
 #include "transport/link.h"
 #include "transport/memory.h"
-#include "transport/spin.h"
 
 #define ORION_OUT_HIGH (64u * 1024u)                             /* a claim sends first above it */
 #define ORION_OUT_BYTES (ORION_OUT_HIGH + 2u * ORION_RECORD_MAX) /* so that a commit, and a credit, always fit */
-#define ORION_TCP_SLICE_NS 50000000LL                            /* of a wait: between looks at the world */
+#define ORION_TCP_SLICE_NS ORION_BYTESTREAM_SLICE_NS             /* of a wait: between looks at the world */
 
 typedef enum orion_tcp_kind { ORION_TCP_REPLY, ORION_TCP_STAGE, ORION_TCP_EVENT, ORION_TCP_NOTHING } orion_tcp_kind_t;
 
@@ -42,7 +43,7 @@ typedef struct orion_tcp_link {
 
     /* constant while the link lives */
     uint32_t *state; /* ORION_LINK_..., alone in its page */
-    int socket;
+    orion_bytestream_t *stream;
     uint32_t epoch;
     int64_t patience_ns; /* 0: without end */
     uint64_t range_base, range_bytes;
@@ -89,6 +90,22 @@ typedef struct orion_tcp_link {
     _Alignas(16) uint8_t scratch[ORION_RECORD_MAX]; /* the claimed record */
     _Alignas(16) uint8_t buffer[ORION_FRAMES_BUFFER];
 } orion_tcp_link_t;
+
+/* tcp.c */
+extern const orion_link_ops_t orion_tcp_ops;
+/* Where the server's chunk goes: straight into ours, if that use of it is the one that is under way. */
+uint8_t *orion_tcp_place(void *link, const orion_record_t *frame, uint32_t bytes);
+void orion_tcp_close(orion_link_t *link);
+extern const orion_tcp_want_t orion_tcp_nothing;
+
+/* tcp_open.c */
+void orion_tcp_free(orion_tcp_link_t *link); /* the memory and the stream */
+
+/* tcp_events.c */
+orion_status_t orion_tcp_event_wait(orion_link_t *link, int64_t timeout_ns, void *buffer, size_t capacity,
+                                    size_t *bytes_p);
+/* With the role. false: it sends more than it may. */
+bool orion_tcp_deliver_event(orion_tcp_link_t *link, const orion_record_t *frame);
 
 /* tcp_in.c */
 /* Sends what is gathered, then waits until it has come. ORION_TIMEOUT at the deadline (INT64_MAX: none). */

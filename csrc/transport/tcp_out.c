@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Sending: two buffers, one that is filled and one on its way, and the thread that sends what nobody waits for. */
 #define _GNU_SOURCE
-#include <errno.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "base/futex.h"
 #include "transport/tcp_link.h"
 
@@ -39,48 +38,34 @@ static void take_filled(orion_tcp_link_t *link)
     (void)pthread_mutex_unlock(&link->filling);
 }
 
-/* With `sending`: one system call. ORION_AGAIN: the socket is full. *data_p moves on by what was sent of it. */
+/* With `sending`: what the stream takes now. ORION_AGAIN: nothing. The parts of *data move on by what was sent. */
 static orion_status_t send_once(orion_tcp_link_t *link, struct iovec *data, size_t count)
 {
     struct iovec parts[4] = {{link->wire + link->wire_at, link->wire_end - link->wire_at}};
-    struct msghdr message = {.msg_iov = parts, .msg_iovlen = 1 + count};
+    size_t sent, here = parts[0].iov_len;
     if (count != 0)
         memcpy(parts + 1, data, count * sizeof(*data));
-    int saved = errno;
-    ssize_t n;
-    do {
-        n = sendmsg(link->socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
-    } while (n < 0 && errno == EINTR);
-    bool full = n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
-    errno = saved;
-    if (n < 0)
-        return full ? ORION_AGAIN : ORION_PEER_GONE;
+    orion_status_t status = orion_bytestream_send(link->stream, parts, 1 + count, &sent);
+    if (status != ORION_OK)
+        return status;
     orion_store_relaxed(&link->sent_at, orion_clock_ns());
-    size_t sent = (size_t)n, here = link->wire_end - link->wire_at;
     if (here > sent)
         here = sent;
     link->wire_at += (uint32_t)here;
-    sent -= here;
     (void)orion_fetch_sub(&link->unsent, (uint32_t)here);
-    for (size_t i = 0; i < count; i++) {
-        here = sent < data[i].iov_len ? sent : data[i].iov_len;
-        data[i].iov_base = (uint8_t *)data[i].iov_base + here;
-        data[i].iov_len -= here;
-        sent -= here;
-    }
+    orion_parts_skip(data, count, sent - here);
     return ORION_OK;
 }
 
-/* With `sending`: until all is out. */
+/* With `sending`: until all is out. What others add meanwhile goes as well, but not between the pieces of data: it waits
+ * in the other buffer until these are out. */
 static orion_status_t send_all(orion_tcp_link_t *link, struct iovec *data, size_t count)
 {
     int64_t since = 0;
     for (;;) {
-        size_t left = 0;
-        for (size_t i = 0; i < count; i++)
-            left += data[i].iov_len;
-        take_filled(link);
-        if (left == 0 && link->wire_at == link->wire_end)
+        if (count == 0)
+            take_filled(link);
+        if (orion_parts_bytes(data, count) == 0 && link->wire_at == link->wire_end)
             return ORION_OK;
         orion_status_t status = orion_tcp_state(link);
         if (status == ORION_OK && orion_load_relaxed(&link->stopping) != 0)
@@ -120,23 +105,7 @@ orion_status_t orion_tcp_send_now(orion_tcp_link_t *link, const orion_record_t *
                             {(void *)(uintptr_t)zeros, orion_record_round((uint32_t)bytes) - bytes}};
     (void)pthread_mutex_lock(&link->sending);
     take_filled(link);
-    /* What others add meanwhile must not get between the pieces: it waits in the other buffer until these are out. */
-    orion_status_t status = ORION_OK;
-    int64_t since = 0;
-    while (status == ORION_OK && parts[0].iov_len + parts[1].iov_len + parts[2].iov_len != 0) {
-        status = orion_tcp_state(link);
-        if (status == ORION_OK)
-            status = send_once(link, parts, 3);
-        if (status == ORION_OK) {
-            since = 0;
-        } else if (status == ORION_AGAIN) {
-            if (since == 0)
-                since = orion_clock_ns();
-            status = orion_tcp_wait_writable(link, since);
-        } else if (status == ORION_PEER_GONE) {
-            status = orion_tcp_lost(link);
-        }
-    }
+    orion_status_t status = send_all(link, parts, 3);
     (void)pthread_mutex_unlock(&link->sending);
     return status;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Looking at a socket for a while before sleeping on it, as channel/wait.h does with a word: a sleep costs a wake, and
+/* Looking at a byte stream for a while before sleeping on it, as channel/wait.h does with a word: a sleep costs a wake, and
  * the other end's answer is often closer than that. The budget grows while looking pays and halves while it does not. */
-#ifndef ORION_TRANSPORT_SPIN_H
-#define ORION_TRANSPORT_SPIN_H
+#ifndef ORION_STREAM_SPIN_H
+#define ORION_STREAM_SPIN_H
 
 #include <errno.h>
 #include <stdbool.h>
@@ -10,13 +10,14 @@
 
 #include "base/clock.h"
 #include "base/sys.h"
-#include "channel/wait.h"
+#include "stream/stream.h"
 
+#define ORION_SPIN_MOST_NS 50000 /* about what a sleep and a wake cost on a busy virtual machine */
 #define ORION_SPIN_START_NS 16000
 #define ORION_SPIN_MIN_NS 2000
-#define ORION_SPIN_SOON_NS (2 * ORION_SPIN_CAP_NS) /* a wait that ended this soon was nearly worth looking for */
-#define ORION_SPIN_MISSES 8                        /* nearly, so often: the other end is farther than the cap */
-#define ORION_SPIN_REST 100                        /* then it is not tried for so many waits */
+#define ORION_SPIN_SOON_NS (2 * ORION_SPIN_MOST_NS) /* a wait that ended this soon was nearly worth looking for */
+#define ORION_SPIN_MISSES 8                         /* nearly, so often: the other end is farther than the cap */
+#define ORION_SPIN_REST 100                         /* then it is not tried for so many waits */
 
 #ifndef SO_INCOMING_CPU
 #define SO_INCOMING_CPU 49 /* Linux 3.19 */
@@ -33,23 +34,23 @@ static inline void orion_spin_init(orion_spin_t *spin)
 }
 
 /* Its last bytes were sent from the processor we run on: while we look, the other end cannot even start. */
-static inline bool orion_spin_together(int socket)
+static inline bool orion_spin_together(const orion_bytestream_t *stream)
 {
     int cpu = -1, saved = errno;
     socklen_t bytes = sizeof(cpu);
-    bool known = getsockopt(socket, SOL_SOCKET, SO_INCOMING_CPU, &cpu, &bytes) == 0;
+    bool known = stream->over_socket && getsockopt(stream->socket, SOL_SOCKET, SO_INCOMING_CPU, &cpu, &bytes) == 0;
     errno = saved;
     return known && cpu == orion_cpu_current();
 }
 
 /* What the look says last: ORION_AGAIN when time was up. One look is always taken. */
-static inline orion_status_t orion_spin(orion_spin_t *spin, int socket, int64_t limit_ns,
+static inline orion_status_t orion_spin(orion_spin_t *spin, const orion_bytestream_t *stream, int64_t limit_ns,
                                         orion_status_t (*look)(void *self), void *self)
 {
     orion_status_t status = look(self);
     if (status != ORION_AGAIN || spin->budget_ns == 0)
         return status;
-    if (spin->rest > 0 || orion_spin_together(socket)) {
+    if (spin->rest > 0 || orion_spin_together(stream)) {
         spin->rest -= spin->rest > 0;
         return status;
     }
@@ -77,7 +78,7 @@ static inline void orion_spin_slept(orion_spin_t *spin, int64_t took_ns)
         spin->misses = 0;
         spin->rest = ORION_SPIN_REST;
     } else {
-        spin->budget_ns = 2 * spin->budget_ns < ORION_SPIN_CAP_NS ? 2 * spin->budget_ns : ORION_SPIN_CAP_NS;
+        spin->budget_ns = 2 * spin->budget_ns < ORION_SPIN_MOST_NS ? 2 * spin->budget_ns : ORION_SPIN_MOST_NS;
     }
 }
 

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How a socket to another host is connected, judged and kept alive, see socket.h. */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "stream/socket.h"
+
+#define CONNECT_NS (5 * ORION_NS_PER_S)
+#define KEEPALIVE_IDLE_S 5
+#define KEEPALIVE_PROBES 3
+
+#ifndef TCP_USER_TIMEOUT
+#define TCP_USER_TIMEOUT 18
+#endif
+
+static int connect_within(int fd, const struct addrinfo *to)
+{
+    if (connect(fd, to->ai_addr, to->ai_addrlen) == 0)
+        return 0;
+    if (errno != EINPROGRESS)
+        return -1;
+    struct pollfd p = {.fd = fd, .events = POLLOUT};
+    int64_t deadline = orion_clock_ns() + CONNECT_NS, left = CONNECT_NS;
+    int rc;
+    do {
+        rc = poll(&p, 1, (int)(left / ORION_NS_PER_MS) + 1);
+        left = deadline - orion_clock_ns();
+    } while (rc < 0 && errno == EINTR && left > 0);
+    int error = rc == 0 ? ETIMEDOUT : errno;
+    socklen_t size = sizeof(error);
+    if (rc > 0)
+        (void)getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size);
+    errno = error;
+    return rc > 0 && error == 0 ? 0 : -1;
+}
+
+int orion_socket_connect(const char *address, char *why, size_t why_bytes)
+{
+    char host[256];
+    const char *colon = strrchr(address, ':');
+    size_t length = colon != NULL ? (size_t)(colon - address) : 0;
+    if (length == 0 || length >= sizeof(host) || colon[1] == '\0') {
+        orion_explain(why, why_bytes, "\"%s\" is no server address; use unix:PATH, HOST:PORT or local:LIBRARY",
+                      address);
+        return -1;
+    }
+    memcpy(host, address, length);
+    host[length] = '\0';
+    char *name = host;
+    if (name[0] == '[' && name[length - 1] == ']') { /* [::1]:4000 */
+        name[length - 1] = '\0';
+        name++;
+    }
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *list = NULL;
+    int rc = getaddrinfo(name, colon + 1, &hints, &list);
+    if (rc != 0) {
+        orion_explain(why, why_bytes, "cannot resolve the server address %s: %s", address, gai_strerror(rc));
+        return -1;
+    }
+    int fd = -1, error = 0;
+    for (const struct addrinfo *to = list; to != NULL && fd < 0; to = to->ai_next) {
+        fd = socket(to->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        if (fd >= 0 && connect_within(fd, to) == 0)
+            break;
+        error = errno;
+        orion_fd_close(fd);
+        fd = -1;
+    }
+    freeaddrinfo(list);
+    if (fd < 0) {
+        orion_explain_errno(why, why_bytes, error,
+                            "cannot connect to an Orion server at %s (start one with `orion up --bind %s`)", address,
+                            address);
+        return -1;
+    }
+    int on = 1;
+    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    return fd;
+}
+
+bool orion_socket_is_local(int socket)
+{
+    struct sockaddr_storage here = {0}, there = {0};
+    socklen_t here_bytes = sizeof(here), there_bytes = sizeof(there);
+    if (getsockname(socket, (struct sockaddr *)&here, &here_bytes) != 0 ||
+        getpeername(socket, (struct sockaddr *)&there, &there_bytes) != 0 || here.ss_family != there.ss_family)
+        return false;
+    if (here.ss_family == AF_INET) {
+        uint32_t other = ((struct sockaddr_in *)&there)->sin_addr.s_addr;
+        return ((struct sockaddr_in *)&here)->sin_addr.s_addr == other || ntohl(other) >> 24 == IN_LOOPBACKNET;
+    }
+    return here.ss_family == AF_INET6 &&
+           memcmp(&((struct sockaddr_in6 *)&here)->sin6_addr, &((struct sockaddr_in6 *)&there)->sin6_addr,
+                  sizeof(struct in6_addr)) == 0;
+}
+
+void orion_socket_keep_alive(int socket, int patience_s)
+{
+    int on = 1, idle_s = KEEPALIVE_IDLE_S, probes = KEEPALIVE_PROBES;
+    int every_s = patience_s > KEEPALIVE_IDLE_S + KEEPALIVE_PROBES ? (patience_s - KEEPALIVE_IDLE_S) / KEEPALIVE_PROBES
+                                                                   : 1;
+    if (patience_s == 0)
+        return;
+    (void)setsockopt(socket, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+    (void)setsockopt(socket, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof(idle_s));
+    (void)setsockopt(socket, IPPROTO_TCP, TCP_KEEPINTVL, &every_s, sizeof(every_s));
+    (void)setsockopt(socket, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes));
+}

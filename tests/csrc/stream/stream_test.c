@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What every byte stream promises, between two threads of this process. */
+#define _GNU_SOURCE
+#include "../check.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include "base/fd.h"
+#include "stream/socket.h"
+
+#define MS 1000000LL
+#define MUCH (8u << 20) /* more than any socket buffers */
+
+typedef struct pair {
+    orion_bytestream_t *here, *there;
+} pair_t;
+
+static void connect_pair(int pair[2])
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof(address);
+    char name[64], why[200] = "";
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    MUST(bind(listener, (struct sockaddr *)&address, size) == 0 && listen(listener, 1) == 0);
+    MUST(getsockname(listener, (struct sockaddr *)&address, &size) == 0);
+    snprintf(name, sizeof(name), "127.0.0.1:%u", ntohs(address.sin_port));
+    pair[0] = orion_socket_connect(name, why, sizeof(why));
+    MUST(pair[0] >= 0);
+    pair[1] = accept(listener, NULL, NULL);
+    MUST(pair[1] >= 0);
+    (void)close(listener);
+}
+
+static pair_t open_pair(void)
+{
+    int sockets[2];
+    pair_t p;
+    connect_pair(sockets);
+    MUST(orion_bytestream_of_socket(sockets[0], &p.here) == ORION_OK);
+    MUST(orion_bytestream_of_socket(sockets[1], &p.there) == ORION_OK);
+    return p;
+}
+
+static void close_pair(pair_t *p)
+{
+    orion_bytestream_close(p->here);
+    orion_bytestream_close(p->there);
+}
+
+/* What byte number `at` of a stream is. */
+static uint8_t byte_at(size_t at)
+{
+    return (uint8_t)((at * 2654435761u) >> 13);
+}
+
+static orion_status_t send_one(orion_bytestream_t *s, const void *data, size_t bytes, size_t *sent_p)
+{
+    struct iovec part = {(void *)(uintptr_t)data, bytes};
+    return orion_bytestream_send(s, &part, 1, sent_p);
+}
+
+static orion_status_t receive_one(orion_bytestream_t *s, void *to, size_t bytes, bool wait, size_t *received_p)
+{
+    struct iovec room = {to, bytes};
+    return orion_bytestream_receive(s, &room, 1, wait, received_p);
+}
+
+typedef struct writer {
+    orion_bytestream_t *stream;
+    size_t bytes;
+    orion_status_t status;
+} writer_t;
+
+/* In pieces of many lengths, and from another place each time: what is offered again is the same bytes, not the same
+ * memory. */
+static void *write_bytes(void *arg)
+{
+    writer_t *w = arg;
+    uint64_t dice = 7;
+    w->status = ORION_OK;
+    for (size_t at = 0; at < w->bytes && w->status == ORION_OK;) {
+        size_t sent = 0, n = 1 + check_random(&dice) % 100000;
+        n = n < w->bytes - at ? n : w->bytes - at;
+        uint8_t *copy = malloc(n);
+        MUST(copy != NULL);
+        for (size_t i = 0; i < n; i++)
+            copy[i] = byte_at(at + i);
+        struct iovec parts[3] = {{copy, n / 3}, {copy + n / 3, 0}, {copy + n / 3, n - n / 3}};
+        do {
+            w->status = orion_bytestream_send(w->stream, parts, 3, &sent);
+            if (w->status == ORION_AGAIN)
+                (void)orion_bytestream_wait(w->stream, ORION_BYTESTREAM_WRITE, 20 * MS);
+        } while (w->status == ORION_AGAIN);
+        at += sent;
+        free(copy);
+    }
+    return NULL;
+}
+
+static int read_bytes(orion_bytestream_t *s, size_t bytes)
+{
+    static uint8_t buffer[70000];
+    for (size_t at = 0; at < bytes;) {
+        size_t n = 0;
+        struct iovec room[2] = {{buffer, 1000}, {buffer + 1000, sizeof(buffer) - 1000}};
+        orion_status_t status = orion_bytestream_receive(s, room, 2, true, &n);
+        if (status == ORION_AGAIN)
+            continue;
+        if (status != ORION_OK)
+            return 0;
+        for (size_t i = 0; i < n; i++) {
+            if (buffer[i] != byte_at(at + i))
+                return 0;
+        }
+        at += n;
+    }
+    return 1;
+}
+
+static void bytes_arrive_once_and_in_order_both_ways_at_once(void)
+{
+    pair_t p = open_pair();
+    writer_t w[2] = {{p.here, MUCH, ORION_OK}, {p.there, MUCH, ORION_OK}};
+    pthread_t threads[2];
+    for (int i = 0; i < 2; i++)
+        MUST(pthread_create(&threads[i], NULL, write_bytes, &w[i]) == 0);
+    int there = 0, here = 0;
+    /* in turns: each direction fills up while the other one is read */
+    there = read_bytes(p.there, MUCH);
+    here = read_bytes(p.here, MUCH);
+    for (int i = 0; i < 2; i++) {
+        MUST(pthread_join(threads[i], NULL) == 0);
+        CHECK_EQUAL(w[i].status, ORION_OK);
+    }
+    CHECK(there && here);
+    close_pair(&p);
+}
+
+static void full_stream_says_again_and_errno_stays(void)
+{
+    pair_t p = open_pair();
+    static uint8_t zeros[1 << 20];
+    size_t sent, total = 0;
+    orion_status_t status;
+    errno = EDOM;
+    while ((status = send_one(p.here, zeros, sizeof(zeros), &sent)) == ORION_OK && total < 1u << 30)
+        total += sent;
+    CHECK_EQUAL(status, ORION_AGAIN);
+    CHECK_EQUAL(errno, EDOM);
+    CHECK_EQUAL(orion_bytestream_wait(p.here, ORION_BYTESTREAM_WRITE, 5 * MS), ORION_AGAIN);
+    close_pair(&p);
+}
+
+static void empty_stream_says_again_at_once_or_after_a_slice(void)
+{
+    pair_t p = open_pair();
+    uint8_t byte;
+    size_t n;
+    errno = EDOM;
+    CHECK_EQUAL(receive_one(p.here, &byte, 1, false, &n), ORION_AGAIN);
+    int64_t start = check_now_ns();
+    CHECK_EQUAL(receive_one(p.here, &byte, 1, true, &n), ORION_AGAIN);
+    CHECK(check_now_ns() - start >= ORION_BYTESTREAM_SLICE_NS / 2);
+    CHECK_EQUAL(orion_bytestream_wait(p.here, ORION_BYTESTREAM_READ, 5 * MS), ORION_AGAIN);
+    CHECK_EQUAL(errno, EDOM);
+    close_pair(&p);
+}
+
+static void sleeper_wakes_when_a_byte_comes(void)
+{
+    pair_t p = open_pair();
+    uint8_t byte = 9;
+    size_t n;
+    CHECK_EQUAL(send_one(p.there, &byte, 1, &n), ORION_OK);
+    CHECK_EQUAL(orion_bytestream_wait(p.here, ORION_BYTESTREAM_READ, 5000 * MS), ORION_OK);
+    byte = 0;
+    CHECK_EQUAL(receive_one(p.here, &byte, 1, true, &n), ORION_OK);
+    CHECK_EQUAL(byte, 9);
+    close_pair(&p);
+}
+
+static void end_comes_behind_the_last_byte(void)
+{
+    pair_t p = open_pair();
+    uint8_t bytes[3] = {1, 2, 3}, got[8];
+    size_t n = 0, total = 0;
+    orion_status_t status;
+    CHECK_EQUAL(send_one(p.there, bytes, 3, &n), ORION_OK);
+    CHECK_EQUAL(n, 3);
+    orion_bytestream_close(p.there);
+    while ((status = receive_one(p.here, got + total, sizeof(got) - total, true, &n)) == ORION_OK ||
+           status == ORION_AGAIN)
+        total += status == ORION_OK ? n : 0;
+    CHECK_EQUAL(status, ORION_PEER_GONE);
+    CHECK_EQUAL(total, 3);
+    CHECK_EQUAL(got[2], 3);
+    while ((status = send_one(p.here, bytes, 3, &n)) == ORION_OK) {
+    }
+    CHECK_EQUAL(status, ORION_PEER_GONE);
+    orion_bytestream_close(p.here);
+}
+
+static void forked_child_takes_nothing_from_its_parent(void)
+{
+    pair_t p = open_pair();
+    uint8_t byte = 4;
+    size_t n;
+    pid_t pid = fork();
+    MUST(pid >= 0);
+    if (pid == 0) {
+        orion_bytestream_fork_child(p.here);
+        orion_bytestream_close(p.here);
+        _exit(0);
+    }
+    int status = 0;
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+    }
+    CHECK_EQUAL(status, 0);
+    CHECK_EQUAL(send_one(p.here, &byte, 1, &n), ORION_OK);
+    byte = 0;
+    CHECK_EQUAL(orion_bytestream_wait(p.there, ORION_BYTESTREAM_READ, 5000 * MS), ORION_OK);
+    CHECK_EQUAL(receive_one(p.there, &byte, 1, false, &n), ORION_OK);
+    CHECK_EQUAL(byte, 4);
+    close_pair(&p);
+}
+
+static void loopback_is_this_host(void)
+{
+    int sockets[2];
+    connect_pair(sockets);
+    CHECK(orion_socket_is_local(sockets[0]));
+    orion_fd_close(sockets[0]);
+    orion_fd_close(sockets[1]);
+}
+
+static void wrong_addresses_are_refused_with_a_sentence(void)
+{
+    static const char *const wrong[] = {"", ":", "host", "host:", ":77", "127.0.0.1:1", "no such host:1"};
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        char why[300] = "";
+        CHECK_EQUAL(orion_socket_connect(wrong[i], why, sizeof(why)), -1);
+        CHECK(strstr(why, wrong[i]) != NULL);
+    }
+}
+
+CHECK_MAIN(CASE(bytes_arrive_once_and_in_order_both_ways_at_once), CASE(full_stream_says_again_and_errno_stays),
+           CASE(empty_stream_says_again_at_once_or_after_a_slice), CASE(sleeper_wakes_when_a_byte_comes),
+           CASE(end_comes_behind_the_last_byte), CASE(forked_child_takes_nothing_from_its_parent),
+           CASE(loopback_is_this_host), CASE(wrong_addresses_are_refused_with_a_sentence))

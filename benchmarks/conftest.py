@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-CORE = ["base", "shm", "channel", "wire", "transport"]
+CORE = ["base", "shm", "stream", "channel", "wire", "transport"]
 PROGRAM_SECONDS = 280
 
 Figures = dict[str, dict[str, Any]]

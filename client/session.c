@@ -78,9 +78,6 @@ static CUresult connect_locked(orion_session_t *session)
     hello.wish_vgpu = wishes.vgpu;
     hello.wish_ratio = wishes.ratio;
     hello.transport = wishes.transport;
-    const char *token = getenv("ORION_TOKEN");
-    if (token)
-        orion_field_set(hello.token, sizeof hello.token, token);
 
     memset(&session->welcome, 0, sizeof session->welcome);
     orion_status_t status = orion_link_open(address, &hello, &session->welcome, &session->link, why, sizeof why);

@@ -4,7 +4,7 @@
 #include "transport/greet.h"
 
 #include <errno.h>
-#include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -13,8 +13,10 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/sys.h"
 #include "shm/layout.h"
 #include "stream/socket.h"
+#include "wire/token.h"
 
 #define PREFIX_BYTES 16
 
@@ -44,9 +46,40 @@ static int connect_unix(const char *path, char *why, size_t why_bytes)
     return -1;
 }
 
+/* One connection's greeting. */
+typedef struct greeting {
+    int socket;
+    const char *name; /* of the server, for messages */
+    bool has_token;   /* ORION_TOKEN is set */
+    bool challenged;  /* and the server has asked for it */
+    bool must_prove;  /* the socket's other end could be anybody */
+    orion_token_t token;
+    orion_exchange_t exchange;
+} greeting_t;
+
+/* Answers the server's challenge. A second one is none of a correct server. */
+static orion_status_t answer_challenge(greeting_t *g, const orion_notice_t *challenge, char *why, size_t why_bytes)
+{
+    orion_notice_t answer;
+    if (!g->has_token || g->challenged) {
+        orion_explain(why, why_bytes, g->challenged ? "it asked for the token twice" : "it asked for a token unnamed");
+        return ORION_PROTOCOL;
+    }
+    memcpy(g->exchange.server_nonce, challenge->nonce, sizeof(challenge->nonce));
+    if (orion_random_bytes(g->exchange.client_nonce, sizeof(g->exchange.client_nonce)) != 0) {
+        orion_explain_errno(why, why_bytes, errno, "cannot draw a random number");
+        return ORION_SYSTEM;
+    }
+    orion_notice_init(&answer, ORION_NOTICE_ANSWER);
+    memcpy(answer.nonce, g->exchange.client_nonce, sizeof(answer.nonce));
+    orion_token_answer(&g->token, &g->exchange, answer.mac);
+    g->challenged = true;
+    return orion_fd_send(g->socket, &answer, sizeof(answer), NULL, 0);
+}
+
 /* One message before the session: a welcome, or a notice that it takes longer or will not come. The first 16 bytes say
  * which, and how long it is: that depends on the server's version. ORION_AGAIN: wait on. */
-static orion_status_t receive_answer(int socket, orion_welcome_t *welcome_p, int fds[2], char *why, size_t why_bytes)
+static orion_status_t receive_answer(greeting_t *g, orion_welcome_t *welcome_p, int fds[2], char *why, size_t why_bytes)
 {
     union {
         uint8_t bytes[sizeof(orion_welcome_t)];
@@ -57,14 +90,14 @@ static orion_status_t receive_answer(int socket, orion_welcome_t *welcome_p, int
     } m;
     orion_notice_t notice;
     int64_t deadline = orion_clock_ns() + ORION_HELLO_SILENCE_NS;
-    orion_status_t status = orion_fd_receive(socket, m.bytes, PREFIX_BYTES, fds, 2, deadline);
+    orion_status_t status = orion_fd_receive(g->socket, m.bytes, PREFIX_BYTES, fds, 2, deadline);
     if (status != ORION_OK)
         return status;
     bool is_notice = m.prefix.magic == ORION_NOTICE_MAGIC;
     size_t size = is_notice ? m.prefix.words[0] : m.prefix.words[1];
     size_t wanted = is_notice ? sizeof(notice) : sizeof(*welcome_p);
     if (size == wanted) {
-        status = orion_fd_receive(socket, m.bytes + PREFIX_BYTES, size - PREFIX_BYTES, NULL, 0, deadline);
+        status = orion_fd_receive(g->socket, m.bytes + PREFIX_BYTES, size - PREFIX_BYTES, NULL, 0, deadline);
         if (status != ORION_OK)
             return status;
     } else {
@@ -77,18 +110,22 @@ static orion_status_t receive_answer(int socket, orion_welcome_t *welcome_p, int
         return status;
     if (notice.kind == ORION_NOTICE_WAIT)
         return ORION_AGAIN;
+    if (notice.kind == ORION_NOTICE_CHALLENGE) {
+        status = answer_challenge(g, &notice, why, why_bytes);
+        return status == ORION_OK ? ORION_AGAIN : status;
+    }
     orion_explain(why, why_bytes, "%s", notice.kind == ORION_NOTICE_EPITAPH ? notice.message : "an extent came first");
     return ORION_PROTOCOL;
 }
 
-static orion_status_t receive_welcome(int socket, const char *name, orion_welcome_t *welcome_p, int fds[2], char *why,
+static orion_status_t receive_welcome(greeting_t *g, orion_welcome_t *welcome_p, int fds[2], char *why,
                                       size_t why_bytes)
 {
     char what[256] = "";
     int64_t limit = orion_clock_ns() + ORION_HELLO_LIMIT_NS;
     orion_status_t status;
     for (;;) {
-        status = receive_answer(socket, welcome_p, fds, what, sizeof(what));
+        status = receive_answer(g, welcome_p, fds, what, sizeof(what));
         if (status == ORION_OK)
             return ORION_OK;
         orion_fd_close(fds[0]);
@@ -103,16 +140,16 @@ static orion_status_t receive_welcome(int socket, const char *name, orion_welcom
     }
     if (status == ORION_PEER_GONE) {
         orion_explain(why, why_bytes,
-                      "the Orion server at %s closed the connection without a welcome; its log says why", name);
+                      "the Orion server at %s closed the connection without a welcome; its log says why", g->name);
     } else if (status == ORION_TIMEOUT) {
         orion_explain(
             why, why_bytes,
-            "what listens at %s did not answer the hello within %d s; is it an Orion server, and not stopped?", name,
+            "what listens at %s did not answer the hello within %d s; is it an Orion server, and not stopped?", g->name,
             (int)(ORION_HELLO_SILENCE_NS / ORION_NS_PER_S));
     } else if (what[0] != '\0') {
-        orion_explain(why, why_bytes, "cannot use the server at %s: %s", name, what);
+        orion_explain(why, why_bytes, "cannot use the server at %s: %s", g->name, what);
     } else {
-        orion_explain_errno(why, why_bytes, errno, "cannot read from the Orion server at %s", name);
+        orion_explain_errno(why, why_bytes, errno, "cannot read from the Orion server at %s", g->name);
     }
     return status;
 }
@@ -124,29 +161,88 @@ int orion_greet_connect(const char *address, char *why, size_t why_bytes)
     return orion_socket_connect(address, why, why_bytes);
 }
 
-orion_status_t orion_greet(int socket, const char *name, const orion_hello_t *hello, orion_welcome_t *welcome_p,
-                           int fds[2], char *why, size_t why_bytes)
+static bool begin(greeting_t *g, const orion_hello_t *hello, char *why, size_t why_bytes)
 {
-    bool proposed = false;
-    orion_status_t status = orion_fd_send(socket, hello, sizeof(*hello), NULL, 0);
-    if (status != ORION_OK) {
-        orion_explain(why, why_bytes, "the Orion server at %s closed the connection at once", name);
-        return status;
+    const char *text = getenv("ORION_TOKEN");
+    int domain = AF_INET;
+    socklen_t bytes = sizeof(domain);
+    g->exchange.hello = *hello;
+    g->has_token = text != NULL && text[0] != '\0';
+    if (!g->has_token)
+        return true;
+    if (!orion_token_parse(text, &g->token, why, why_bytes))
+        return false;
+    orion_field_set(g->exchange.hello.token, sizeof(g->exchange.hello.token), g->token.id);
+    (void)getsockopt(g->socket, SOL_SOCKET, SO_DOMAIN, &domain, &bytes);
+    g->must_prove = domain != AF_UNIX;
+    return true;
+}
+
+/* After the welcome: has the server shown that it knows the token as well? */
+static bool is_proven(const greeting_t *g, const orion_welcome_t *welcome, char *why, size_t why_bytes)
+{
+    uint8_t proof[ORION_MAC_BYTES];
+    if (!g->challenged) {
+        if (!g->must_prove)
+            return true;
+        orion_explain(why, why_bytes,
+                      "the server at %s did not ask for the token of ORION_TOKEN, so it cannot be told from an "
+                      "impostor: start it with --token-file, or unset ORION_TOKEN",
+                      g->name);
+        return false;
     }
-    status = receive_welcome(socket, name, welcome_p, fds, why, why_bytes);
-    if (status != ORION_OK)
-        return status;
-    if (welcome_p->status != ORION_OK) {
-        orion_explain(why, why_bytes, "the Orion server at %s refused: %s", name, welcome_p->message);
+    orion_token_proof(&g->token, &g->exchange, welcome, proof);
+    if (orion_same_bytes(proof, welcome->proof, sizeof(proof)))
+        return true;
+    orion_explain(why, why_bytes,
+                  "what answers at %s does not know the secret of token %s: it is not the server that the token is for",
+                  g->name, g->token.id);
+    return false;
+}
+
+static orion_status_t check_welcome(const greeting_t *g, const orion_welcome_t *welcome, char *why, size_t why_bytes)
+{
+    const orion_hello_t *hello = &g->exchange.hello;
+    bool proposed = false;
+    if (welcome->status != ORION_OK) {
+        orion_explain(why, why_bytes, "the Orion server at %s refused: %s", g->name, welcome->message);
         return ORION_REFUSED;
     }
+    if (!is_proven(g, welcome, why, why_bytes))
+        return ORION_PROTOCOL;
     for (uint32_t i = 0; i < ORION_CANDIDATES; i++)
-        proposed |= hello->candidates[i] == welcome_p->range_base;
-    if ((welcome_p->range_base != 0 && !proposed) || welcome_p->slots > ORION_REPLY_SLOTS ||
-        welcome_p->arena_bytes > hello->range_bytes) {
+        proposed |= hello->candidates[i] == welcome->range_base;
+    if ((welcome->range_base != 0 && !proposed) || welcome->slots > ORION_REPLY_SLOTS ||
+        welcome->arena_bytes > hello->range_bytes) {
         orion_explain(why, why_bytes, "the Orion server at %s answered with an address range or slots nobody proposed",
-                      name);
+                      g->name);
         return ORION_PROTOCOL;
     }
     return ORION_OK;
+}
+
+orion_status_t orion_greet(int socket, const char *name, const orion_hello_t *hello, orion_welcome_t *welcome_p,
+                           int fds[2], orion_greet_key_t *key_p, char *why, size_t why_bytes)
+{
+    greeting_t g = {.socket = socket, .name = name};
+    orion_status_t status = ORION_INVALID;
+    fds[0] = fds[1] = -1;
+    if (!begin(&g, hello, why, why_bytes))
+        goto out;
+    status = orion_fd_send(socket, &g.exchange.hello, sizeof(g.exchange.hello), NULL, 0);
+    if (status != ORION_OK) {
+        orion_explain(why, why_bytes, "the Orion server at %s closed the connection at once", name);
+        goto out;
+    }
+    status = receive_welcome(&g, welcome_p, fds, why, why_bytes);
+    if (status == ORION_OK)
+        status = check_welcome(&g, welcome_p, why, why_bytes);
+    if (status == ORION_OK && key_p != NULL) {
+        *key_p = (orion_greet_key_t){.proven = g.challenged};
+        if (g.challenged)
+            orion_token_key(&g.token, &g.exchange, key_p->key);
+    }
+out:
+    orion_forget_bytes(&g.token, sizeof(g.token));
+    return status;
 }

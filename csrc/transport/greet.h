@@ -3,6 +3,7 @@
 #ifndef ORION_TRANSPORT_GREET_H
 #define ORION_TRANSPORT_GREET_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/status.h"
@@ -11,9 +12,17 @@
 /* A connected socket to "unix:PATH" or "HOST:PORT", or -1 with a sentence. */
 int orion_greet_connect(const char *address, char *why, size_t why_bytes);
 
-/* Says hello and waits for the welcome, as long as the server asks to. *welcome_p is checked on success, and holds the
- * server's answer on ORION_REFUSED. fds: what came with it, or -1; the caller's to close also on failure. */
+/* What a greeting with a token leaves behind. */
+typedef struct orion_greet_key {
+    bool proven; /* both sides have shown that they know the token of ORION_TOKEN */
+    uint8_t key[ORION_KEY_BYTES];
+} orion_greet_key_t;
+
+/* Says hello and waits for the welcome, as long as the server asks to; with ORION_TOKEN=ID.SECRET in the environment it
+ * names the token and answers the server's challenge. Over TCP a server that does not prove that it knows the token,
+ * too, is refused. *welcome_p is checked on success, and holds the server's answer on ORION_REFUSED. fds: what came
+ * with it, or -1; the caller's to close also on failure. key_p may be NULL. */
 orion_status_t orion_greet(int socket, const char *name, const orion_hello_t *hello, orion_welcome_t *welcome_p,
-                           int fds[2], char *why, size_t why_bytes);
+                           int fds[2], orion_greet_key_t *key_p, char *why, size_t why_bytes);
 
 #endif

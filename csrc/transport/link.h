@@ -48,8 +48,8 @@ struct orion_link {
 };
 
 /* address: "unix:PATH", "HOST:PORT" (transport/tcp.h says what then carries the data), "local:LIBRARY?device=null".
- * hello comes from orion_hello_init plus the caller's wishes, token and transport; flags, candidates and range_bytes are
- * added here. On failure `why` holds one sentence naming the address and what to change; on ORION_REFUSED the server's
+ * hello comes from orion_hello_init plus the caller's wishes and transport; token (ORION_TOKEN), flags, candidates and
+ * range_bytes are added here. On failure `why` holds one sentence naming the address and what to change; on ORION_REFUSED the server's
  * answer is in *welcome_p too. ORION_FAULTS in the environment wraps the link (transport/faulty.h). */
 orion_status_t orion_link_open(const char *address, const orion_hello_t *hello, orion_welcome_t *welcome_p,
                                orion_link_t **link_p, char *why, size_t why_bytes);

@@ -59,7 +59,7 @@ orion_status_t orion_shm_open_socket(int socket, const char *name, const orion_h
     }
     link->socket = socket;
     orion_memory_propose(&hello);
-    orion_status_t status = orion_greet(socket, name, &hello, &welcome, fds, why, why_bytes);
+    orion_status_t status = orion_greet(socket, name, &hello, &welcome, fds, NULL, why, why_bytes);
     if (status == ORION_REFUSED)
         *welcome_p = welcome;
     if (status != ORION_OK)

@@ -108,8 +108,9 @@ orion_status_t orion_tcp_open_socket(int socket, const char *name, const orion_h
 {
     orion_hello_t hello = *wishes;
     orion_welcome_t welcome;
+    orion_greet_key_t key;
     int64_t patience;
-    int fds[2] = {-1, -1};
+    int fds[2];
     orion_tcp_link_t *link = NULL;
     orion_status_t status = ORION_INVALID;
     if (!read_patience(&patience, why, why_bytes))
@@ -121,7 +122,7 @@ orion_status_t orion_tcp_open_socket(int socket, const char *name, const orion_h
     link->patience_ns = patience;
     orion_memory_propose(&hello); /* device addresses that no host pointer of this process can have */
     hello.transport = ORION_TRANSPORT_TCP;
-    status = orion_greet(socket, name, &hello, &welcome, fds, why, why_bytes);
+    status = orion_greet(socket, name, &hello, &welcome, fds, &key, why, why_bytes);
     orion_fd_close(fds[0]); /* nothing that we could use */
     orion_fd_close(fds[1]);
     if (status == ORION_REFUSED)

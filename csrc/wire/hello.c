@@ -175,7 +175,8 @@ orion_status_t orion_notice_decode(const void *data, size_t bytes, orion_notice_
     if (status != ORION_OK)
         return status;
     notice.message[sizeof(notice.message) - 1] = '\0';
-    if (notice.kind < ORION_NOTICE_EXTENT || notice.kind > ORION_NOTICE_WAIT) {
+    if ((notice.kind < ORION_NOTICE_EXTENT || notice.kind > ORION_NOTICE_WAIT) &&
+        notice.kind != ORION_NOTICE_CHALLENGE) {
         orion_explain(why, why_bytes, "the server sent a notice of unknown kind %u", notice.kind);
         return ORION_PROTOCOL;
     }

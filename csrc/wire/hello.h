@@ -21,6 +21,12 @@
 /* flags of hello (what the client can do) and welcome (what both agreed on) */
 #define ORION_FLAG_MEMBARRIER 0x1u /* sleepers use membarrier, senders need no fence */
 #define ORION_FLAG_NO_RANGE 0x2u   /* hello: propose no common address range */
+#define ORION_FLAG_TLS 0x4u        /* hello: can encrypt its stream; welcome: TLS begins behind it */
+#define ORION_FLAG_TLS_WANTED 0x8u /* hello: and wants to, be the server on this host or not */
+
+#define ORION_NONCE_BYTES 32u
+#define ORION_MAC_BYTES 32u
+#define ORION_KEY_BYTES 32u
 
 typedef enum orion_transport {
     ORION_TRANSPORT_ANY = 0,
@@ -45,11 +51,11 @@ typedef struct orion_hello {
     uint64_t
         candidates[ORION_CANDIDATES]; /* bases the client has reserved, filled in by orion_link_open; 0 ends the list */
     uint64_t range_bytes;             /* of each: first half arena, second half device heap */
-    char token[64];
+    char token[64];                   /* the ID of a token, wire/token.h; "" = none */
     char command[128];
 } orion_hello_t;
 
-/* Python: "<QIIIiQIIQQQQIIQ64s64s64s256s", with two descriptors (command, reply) in SCM_RIGHTS in memfd mode.
+/* Python: "<QIIIiQIIQQQQIIQ64s64s64s256s32s", with two descriptors (command, reply) in SCM_RIGHTS in memfd mode.
  * A server refuses with status != 0: then only version, status, cuda_result and message count, and no descriptors. */
 typedef struct orion_welcome {
     uint64_t magic;
@@ -71,20 +77,23 @@ typedef struct orion_welcome {
     char reply_name[64];
     char device[64];
     char message[256];
+    uint8_t proof[ORION_MAC_BYTES]; /* last: orion_token_proof, if the client had to prove its token; else zeros */
 } orion_welcome_t;
 
 typedef enum orion_notice_kind {
     ORION_NOTICE_EXTENT = 1,  /* one descriptor: map `size` bytes of it at range_base + offset */
     ORION_NOTICE_EPITAPH = 2, /* the session is over; why */
+    ORION_NOTICE_WAIT = 3,    /* before the welcome, at once and then each second: the worker is starting. A server that
+                               * says nothing for ORION_HELLO_SILENCE_NS is given up */
     ORION_NOTICE_OFFER = 4,   /* client to server, one descriptor: memory of the client's, `offset` its address */
-    ORION_NOTICE_WAIT = 3     /* before the welcome, at once and then each second: the worker is starting. A server that
-                         * says nothing for ORION_HELLO_SILENCE_NS is given up */
+    ORION_NOTICE_CHALLENGE = 5, /* before the welcome: nonce; the client answers at once */
+    ORION_NOTICE_ANSWER = 6     /* client to server: nonce and mac */
 } orion_notice_kind_t;
 
 #define ORION_HELLO_SILENCE_NS 3000000000LL
 #define ORION_HELLO_LIMIT_NS 120000000000LL /* with notices to wait */
 
-/* Python: "<QIIQQiI256s" */
+/* Python: "<QIIQQiI256s", of which a challenge and its answer use "<32s32s" of the last field */
 typedef struct orion_notice {
     uint64_t magic;
     uint32_t bytes;
@@ -93,17 +102,25 @@ typedef struct orion_notice {
     uint64_t size;
     int32_t cuda_result;
     uint32_t reserved;
-    char message[256];
+    union {
+        char message[256];
+        struct {
+            uint8_t nonce[ORION_NONCE_BYTES], mac[ORION_MAC_BYTES];
+        };
+    };
 } orion_notice_t;
 
 static_assert(sizeof(orion_hello_t) == 312, "wire layout");
 static_assert(offsetof(orion_hello_t, candidates) == 48, "wire layout");
 static_assert(offsetof(orion_hello_t, token) == 120, "wire layout");
-static_assert(sizeof(orion_welcome_t) == 536, "wire layout");
+static_assert(sizeof(orion_welcome_t) == 568, "wire layout");
 static_assert(offsetof(orion_welcome_t, range_base) == 40, "wire layout");
 static_assert(offsetof(orion_welcome_t, command_name) == 88, "wire layout");
+static_assert(offsetof(orion_welcome_t, proof) + ORION_MAC_BYTES == sizeof(orion_welcome_t),
+              "the proof covers the rest");
 static_assert(sizeof(orion_notice_t) == 296, "wire layout");
 static_assert(offsetof(orion_notice_t, message) == 40, "wire layout");
+static_assert(offsetof(orion_notice_t, mac) == 72, "wire layout");
 
 /* Fill in magic, version, size and what this process can tell about itself (pid, uid, command name). */
 void orion_hello_init(orion_hello_t *hello);

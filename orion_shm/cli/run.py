@@ -111,10 +111,13 @@ def execute(options: argparse.Namespace) -> int:
 
     device = servers.chosen_device(options.device or "auto")
     bind = "127.0.0.1:0" if over_tcp else None
-    with servers.start_private(device, options.gmem, bind=bind) as server:
+    environment.pop("ORION_TOKEN", None)  # for another server
+    with servers.start_private(device, options.gmem, bind=bind, own_token=over_tcp) as server:
         if not options.quiet:
             announce(f"{servers.private_devices(server)[0]['name']} of a private server")
         environment["ORION_SERVER"] = servers.bound_address(server) if over_tcp else server.address
+        if server.token is not None:
+            environment["ORION_TOKEN"] = server.token
         python_programs.prepare(environment, library, device != "cuda")
         code = run_program(path, program, environment)
         report = server.stop()

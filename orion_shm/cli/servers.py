@@ -8,6 +8,7 @@ where it cannot be loaded.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from orion_shm.cli.errors import CommandError
@@ -97,7 +98,12 @@ def chosen_device(device: str) -> str:
 
 
 def start_private(
-    device: str, gmem_mib: int | None, address: str | None = None, bind: str | None = None
+    device: str,
+    gmem_mib: int | None,
+    address: str | None = None,
+    bind: str | None = None,
+    own_token: bool = False,
+    more: Sequence[str] = (),
 ) -> Embedded:
     """Starts a server that ends with this process; CommandError says what is missing."""
     try:
@@ -106,7 +112,14 @@ def start_private(
     except ImportError as error:
         raise CommandError(f"the server's package cannot be loaded ({error}); {REMEDY}") from None
     try:
-        return embedded.start(device=device, gmem_mib=gmem_mib, address=address, bind=bind)
+        return embedded.start(
+            device=device,
+            gmem_mib=gmem_mib,
+            address=address,
+            bind=bind,
+            own_token=own_token,
+            more=more,
+        )
     except OrionServerError as error:
         raise CommandError(str(error)) from None
     except OSError as error:

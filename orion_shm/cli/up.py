@@ -45,6 +45,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="send data of programs on other hosts unencrypted (default: refuse them)",
     )
     parser.add_argument(
+        "--token-file",
+        metavar="FILE",
+        help="a line ID.SECRET for each token, mode 0600; programs over TCP then need one in ORION_TOKEN "
+        "(default: ORION_TOKEN_FILE, else none)",
+    )
+    parser.add_argument(
+        "--require-token",
+        action="store_true",
+        help="programs on the unix socket need a token, too",
+    )
+    parser.add_argument(
         "--device", choices=("cpu", "cuda", "null"), default="cpu", help="default: cpu"
     )
     parser.add_argument(
@@ -64,7 +75,11 @@ def execute(options: argparse.Namespace) -> int:
     with (
         stop_on_signals() as stop,
         servers.start_private(
-            options.device, options.gmem, address, options.bind or bind_of(os.environ)
+            options.device,
+            options.gmem,
+            address,
+            options.bind or bind_of(os.environ),
+            more=server_options(options),
         ) as server,
     ):
         print(
@@ -84,6 +99,13 @@ def execute(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     return 0
+
+
+def server_options(options: argparse.Namespace) -> list[str]:
+    """What goes to the server as it is: a private one follows no environment of its own."""
+    token_file = options.token_file or os.environ.get("ORION_TOKEN_FILE")
+    more = ["--token-file", token_file] if token_file else []
+    return [*more, "--require-token"] if options.require_token else more
 
 
 def bind_of(environment: Mapping[str, str]) -> str | None:

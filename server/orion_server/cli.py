@@ -56,6 +56,17 @@ def parser() -> argparse.ArgumentParser:
         help="send data of clients on other hosts unencrypted (default: ORION_INSECURE_TCP=1, else refuse them)",
     )
     p.add_argument(
+        "--token-file",
+        metavar="FILE",
+        help="a line ID.SECRET for each token, mode 0600; clients over TCP then need one "
+        "(default: ORION_TOKEN_FILE, else none)",
+    )
+    p.add_argument(
+        "--require-token",
+        action="store_true",
+        help="clients on the unix socket need a token, too",
+    )
+    p.add_argument(
         "--device", choices=("auto", *drivers.DEVICES), help="default: ORION_DEVICE, else cpu"
     )
     p.add_argument(
@@ -96,12 +107,19 @@ def config_from(arguments: argparse.Namespace) -> Config:
         permissions = int(mode, 8)
     except ValueError:
         raise OrionServerError(f"--mode {mode!r} is no octal number such as 660") from None
+    token_file = arguments.token_file
+    if not token_file and not arguments.witness:  # a private server has its own
+        token_file = env.get("ORION_TOKEN_FILE")
+    if arguments.require_token and not token_file:
+        raise OrionServerError("--require-token needs --token-file, or nobody could come in")
     return Config(
         socket=socket_path(arguments.socket) if arguments.socket else default_socket(),
         bind=parse_bind(arguments.bind, "--bind")
         if arguments.bind
         else (None if arguments.witness else bind_from_environment(env)),
         insecure_tcp=arguments.insecure_tcp or env.get("ORION_INSECURE_TCP") == "1",
+        token_file=Path(token_file) if token_file else None,
+        require_token=arguments.require_token,
         device=device,
         memory=parse_size(arguments.memory, "--memory")
         if arguments.memory

@@ -30,6 +30,15 @@ class Config:
             "help": "data of clients on other hosts may travel unencrypted; environment ORION_INSECURE_TCP=1"
         },
     )
+    token_file: Path | None = field(
+        default=None,
+        metadata={
+            "help": "file with a line ID.SECRET for each token, mode 0600; TCP clients need one then"
+        },
+    )
+    require_token: bool = field(
+        default=False, metadata={"help": "clients on the unix socket need a token as well"}
+    )
     device: str = field(
         default="cpu",
         metadata={"help": "cpu (runs kernels), cuda (a GPU's driver does), null (counts them)"},

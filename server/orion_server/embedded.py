@@ -16,6 +16,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -23,15 +25,37 @@ from . import drivers
 from .errors import OrionServerError
 from .paths import private_directory, socket_path
 from .status import query
+from .tokens import make_token
 
 READY_SECONDS = 20.0
 
 
+class OwnToken:
+    """A token for one private server alone, in a file beside its socket: its port is open to every user of the host."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.text = make_token("private")
+        self.remove()  # of a process that had our number and was killed
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(self.text + "\n")
+
+    def remove(self) -> None:
+        self.path.unlink(missing_ok=True)
+
+
 class Embedded:
-    def __init__(self, address: str, process: subprocess.Popen[bytes], line: socket.socket) -> None:
+    def __init__(
+        self,
+        address: str,
+        process: subprocess.Popen[bytes],
+        line: socket.socket,
+        token: OwnToken | None = None,
+    ) -> None:
         self.address = address
         self._process = process
         self._line = line
+        self._token = token
         self._report: dict[str, Any] | None = None
 
     @property
@@ -47,6 +71,11 @@ class Embedded:
             if state != "starting" or time.monotonic() > deadline:
                 raise OrionServerError(f"the private server cannot serve: {state}")
             time.sleep(0.01)
+
+    @property
+    def token(self) -> str | None:
+        """ID.SECRET that its clients over TCP need, if it made one for itself."""
+        return self._token.text if self._token is not None else None
 
     @property
     def bound(self) -> str | None:
@@ -70,6 +99,8 @@ class Embedded:
         except subprocess.TimeoutExpired:
             self._process.send_signal(signal.SIGKILL)
             self._process.wait()
+        if self._token is not None:
+            self._token.remove()
         return self._report
 
     def __enter__(self) -> Embedded:
@@ -89,10 +120,13 @@ def start(
     gmem_mib: int | None = None,
     address: str | None = None,
     bind: str | None = None,
+    own_token: bool = False,
+    more: Sequence[str] = (),
 ) -> Embedded:
     """A private server whose socket accepts clients already; OrionServerError says why there is none.
 
     bind: ADDR:PORT to listen on as well; a private server does not follow BIND_ADDR and PORT by itself.
+    own_token: clients over TCP need the token that it makes up. more: further options of orion-server.
     """
     check_device(device)
     if address is None:
@@ -114,6 +148,10 @@ def start(
         arguments += ["--memory", f"{gmem_mib}M"]
     if bind is not None:
         arguments += ["--bind", bind]
+    token = OwnToken(path.with_suffix(".token")) if own_token else None
+    if token is not None:
+        arguments += ["--token-file", os.fspath(token.path)]
+    arguments += more
     try:
         process = subprocess.Popen(
             arguments,
@@ -125,11 +163,18 @@ def start(
         )
     except OSError as e:
         ours.close()
+        if token is not None:
+            token.remove()
         raise OrionServerError(f"cannot start a private server: {e}") from e
     finally:
         theirs.close()
-    _await_ready(ours, process)
-    return Embedded(address, process, ours)
+    try:
+        _await_ready(ours, process)
+    except OrionServerError:
+        if token is not None:
+            token.remove()
+        raise
+    return Embedded(address, process, ours, token)
 
 
 def check_device(device: str) -> None:

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The door: accepts connections, reads one hello from each within a deadline, refuses with a sentence or admits."""
+"""The door: accepts connections, reads one hello from each within a deadline, refuses with a sentence or admits.
+
+A hello that names a token is answered with a challenge first; the deadline is for the hello and the answer together.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,12 @@ import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from . import errors, messages, peer, wire
+from .config import Config
 from .errors import OrionServerError, ProtocolError, Refusal
 from .loop import Loop
+from .tokens import Exchange, Token, Tokens
 
 log = logging.getLogger("orion.server")
 
@@ -33,6 +37,8 @@ class Greeting:
     deadline: float
     tcp: bool
     received: bytearray = field(default_factory=bytearray)
+    hello: wire.Hello | None = None  # once it is complete and a challenge is out
+    exchange: Exchange | None = None
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,11 @@ class Guest:
     transport: int
     pid: int  # 0: of a namespace that we can't see, or of another host
     uid: int  # -1: nobody knows
+    exchange: Exchange | None = None  # it has proved that it knows a token
+
+    @property
+    def token(self) -> Token | None:
+        return self.exchange.token if self.exchange is not None else None
 
     def pidfd(self) -> int:
         """A forked child may keep the client's socket open; its process's end is seen here all the same."""
@@ -58,11 +69,11 @@ class Guest:
 
 class Greeter:
     def __init__(
-        self, loop: Loop, socket_path: Path, insecure_tcp: bool, admit: Callable[[Guest], None]
+        self, loop: Loop, config: Config, tokens: Tokens | None, admit: Callable[[Guest], None]
     ) -> None:
         self._loop = loop
-        self._path = socket_path
-        self._insecure_tcp = insecure_tcp
+        self._config = config
+        self._tokens = tokens
         self._admit = admit  # takes the guest over, or raises a Refusal
         self._listeners: list[socket.socket] = []
         self._greetings: dict[int, Greeting] = {}
@@ -123,17 +134,19 @@ class Greeter:
 
     def _read(self, greeting: Greeting) -> None:
         try:
-            wanted = wire.hello_bytes_wanted(bytes(greeting.received))
+            wanted = self._wanted(greeting)
             data = greeting.client.recv(wanted - len(greeting.received))
             if not data:
                 self._drop(greeting)
                 return
             greeting.received += data
-            received = bytes(greeting.received)
-            if len(received) == wire.hello_bytes_wanted(received):
-                guest = self._guest(greeting, wire.decode_hello(received))
-                self._forget(greeting)
-                self._admit(guest)
+            if len(greeting.received) == self._wanted(greeting):
+                message = bytes(greeting.received)
+                greeting.received.clear()
+                if greeting.exchange is None:
+                    self._hear_hello(greeting, message)
+                else:
+                    self._hear_answer(greeting, greeting.exchange, message)
         except BlockingIOError:
             return
         except Refusal as e:
@@ -142,6 +155,40 @@ class Greeter:
             self._refuse(greeting, Refusal(wire.STATUS_PROTOCOL, errors.INVALID_VALUE, str(e)))
         except OSError:
             self._drop(greeting)
+
+    def _wanted(self, greeting: Greeting) -> int:
+        if greeting.exchange is not None:
+            return wire.NOTICE.size
+        return wire.hello_bytes_wanted(bytes(greeting.received))
+
+    def _hear_hello(self, greeting: Greeting, message: bytes) -> None:
+        hello = wire.decode_hello(message)
+        if self._tokens is None or (not hello.token and not self._needs_token(greeting)):
+            self._let_in(greeting, hello)
+            return
+        if not hello.token:
+            raise _not_permitted(
+                "this server wants a token: set ORION_TOKEN=ID.SECRET as its operator gave it to you"
+            )
+        greeting.hello = hello
+        greeting.exchange = Exchange(self._tokens.find(hello.token), message)
+        messages.send_packet(greeting.client, greeting.exchange.challenge())
+
+    def _needs_token(self, greeting: Greeting) -> bool:
+        return greeting.tcp or self._config.require_token
+
+    def _hear_answer(self, greeting: Greeting, exchange: Exchange, message: bytes) -> None:
+        assert greeting.hello is not None
+        if not exchange.accepts(message):
+            raise _not_permitted(
+                f"token {greeting.hello.token!r} is unknown here, or its secret is another: check ORION_TOKEN"
+            )
+        self._let_in(greeting, greeting.hello)
+
+    def _let_in(self, greeting: Greeting, hello: wire.Hello) -> None:
+        guest = self._guest(greeting, hello)
+        self._forget(greeting)
+        self._admit(guest)
 
     def _guest(self, greeting: Greeting, hello: wire.Hello) -> Guest:
         client = greeting.client
@@ -155,17 +202,17 @@ class Greeter:
                     errors.NOT_SUPPORTED,
                     "transport tcp needs HOST:PORT in ORION_SERVER, not a unix socket",
                 )
-            return Guest(client, hello, transport, max(pid, 0), uid)
+            return Guest(client, hello, transport, max(pid, 0), uid, greeting.exchange)
         if hello.transport == wire.TRANSPORT_DEVSHM:
             # the user is a claim, which the modes of the files in /dev/shm prove
-            return Guest(client, hello, hello.transport, 0, hello.uid)
+            return Guest(client, hello, hello.transport, 0, hello.uid, greeting.exchange)
         why: str | None = None
         if hello.transport == wire.TRANSPORT_MEMFD:
             why = (
                 "shared memory of this kind needs the server's unix socket: "
-                f"set ORION_SERVER=unix:{self._path}, or ORION_TRANSPORT=tcp"
+                f"set ORION_SERVER=unix:{self._config.socket}, or ORION_TRANSPORT=tcp"
             )
-        elif not self._insecure_tcp and not peer.is_here(client):
+        elif not self._config.insecure_tcp and not peer.is_here(client):
             why = (
                 "this server does not send a client's data unencrypted to another host: use a "
                 "tunnel, or start it with --insecure-tcp on a network that you trust"
@@ -173,10 +220,17 @@ class Greeter:
         if why is not None:
             raise Refusal(wire.STATUS_REFUSED, errors.NOT_SUPPORTED, why)
         user = peer.user_of(client)
-        return Guest(client, hello, wire.TRANSPORT_TCP, 0, -1 if user is None else user)
+        return Guest(
+            client,
+            hello,
+            wire.TRANSPORT_TCP,
+            0,
+            -1 if user is None else user,
+            greeting.exchange,
+        )
 
     def _refuse(self, greeting: Greeting, refusal: Refusal) -> None:
-        log.info("refused a client: %s", refusal)
+        log.info("refused a client%s: %s", _whereabouts(greeting), refusal)
         welcome = wire.Welcome(
             status=refusal.status, cuda_result=refusal.cuda_result, message=str(refusal)
         )
@@ -192,3 +246,14 @@ class Greeter:
         if self._greetings.get(greeting.client.fileno()) is greeting:
             del self._greetings[greeting.client.fileno()]
             self._loop.unwatch(greeting.client)
+
+
+def _not_permitted(why: str) -> Refusal:
+    return Refusal(wire.STATUS_REFUSED, errors.NOT_PERMITTED, why)
+
+
+def _whereabouts(greeting: Greeting) -> str:
+    with contextlib.suppress(OSError):
+        if greeting.tcp:
+            return f" at {greeting.client.getpeername()[0]}"
+    return ""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from .errors import DEVICE_UNAVAILABLE, INVALID_VALUE, OUT_OF_MEMORY, Refusal
+from .tokens import Token
 from .wire import STATUS_REFUSED
 
 GRANULE = 2 << 20
@@ -77,8 +78,10 @@ class Lease:
         self.device.leases.pop(self.slot, None)
 
 
-def open_lease(device: Device, gmem_mib: int, vgpu: int, ratio: int) -> Lease:
-    """Wishes of a client are wishes: the limit is the smaller of wish and device. vgpu 0: any, else number + 1."""
+def open_lease(
+    device: Device, gmem_mib: int, vgpu: int, ratio: int, token: Token | None = None
+) -> Lease:
+    """Wishes are wishes: the limit is the smallest of wish, device and token. vgpu 0: any, else number + 1."""
     if vgpu > device.slots:
         raise Refusal(
             STATUS_REFUSED,
@@ -98,7 +101,8 @@ def open_lease(device: Device, gmem_mib: int, vgpu: int, ratio: int) -> Lease:
             DEVICE_UNAVAILABLE,
             f"{which} is in use: wait for a client to end, or start the server with a larger --vgpu",
         )
-    limit = min(gmem_mib << 20, device.memory) if gmem_mib else device.memory
-    lease = Lease(device, wanted[0], limit, min(ratio, 100) if ratio else 100)
+    limits = (gmem_mib << 20, device.memory, token.memory_mib << 20 if token else 0)
+    ratios = (ratio, 100, token.ratio if token else 0)
+    lease = Lease(device, wanted[0], min(filter(None, limits)), min(filter(None, ratios)))
     device.leases[lease.slot] = lease
     return lease

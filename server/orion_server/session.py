@@ -17,6 +17,7 @@ from typing import Any
 from . import errors, futex, messages, wire
 from .ledger import Lease
 from .stats import Counters
+from .tokens import Exchange
 from .workers import Worker
 
 DEVSHM = Path("/dev/shm")
@@ -50,6 +51,7 @@ class Session:
     exposed: set[int] = field(default_factory=set)  # heap extents that the client has mapped
     since: float = field(default_factory=time.monotonic)
     told_to_wait: float = field(default_factory=time.monotonic)  # that its worker is starting
+    exchange: Exchange | None = None  # the client has proved a token; the welcome is sealed in turn
     offers: dict[int, tuple[int, int]] = field(default_factory=dict)  # see adoption.py
     slot_fd: int = -1  # what the worker may fill for the object cache
     slot_bytes: int = 0

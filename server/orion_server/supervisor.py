@@ -29,6 +29,7 @@ from .ledger import Device, open_lease
 from .loop import Loop
 from .paths import control_path, identity_of, listen
 from .session import Session, State
+from .tokens import TokenFile
 from .workers import Worker, Workers
 
 log = logging.getLogger("orion.server")
@@ -56,7 +57,8 @@ class Supervisor:
         self.caches: dict[int, ObjectCache] = {}
         self.grants = Grants(self._cache_of)
         self.stopping = False
-        self.greeter = Greeter(self.loop, config.socket, config.insecure_tcp, self._admit)
+        self.tokens = TokenFile(config.token_file) if config.token_file is not None else None
+        self.greeter = Greeter(self.loop, config, self.tokens, self._admit)
         paths = (config.socket, control_path(config.socket))
         self.workers = Workers(
             self.loop,
@@ -132,7 +134,7 @@ class Supervisor:
     def _admit(self, guest: Guest) -> None:
         """A good hello: a lease, and a worker that is told whom to serve."""
         hello = guest.hello
-        lease = open_lease(self.device, hello.gmem_mib, hello.vgpu, hello.ratio)
+        lease = open_lease(self.device, hello.gmem_mib, hello.vgpu, hello.ratio, guest.token)
         try:
             worker = self.workers.take()
         except OSError as e:
@@ -141,6 +143,7 @@ class Supervisor:
             raise Refusal(wire.STATUS_REFUSED, errors.SYSTEM_NOT_READY, why) from e
         session = Session(worker, guest.client, hello, guest.pid, guest.uid, lease, guest.transport)
         session.client_pidfd = guest.pidfd()
+        session.exchange = guest.exchange
         self.totals["sessions"] += 1
         self.sessions[session.id] = session
         self._watch(session)
@@ -269,6 +272,8 @@ class Supervisor:
                 device=wire.text_of(device),
             )
         )
+        if session.exchange is not None:
+            welcome = session.exchange.seal(welcome)
         if by_memfd:
             session.reply_fd = os.dup(fds[1])
         session.devshm_names = tuple(n for n in names if n)

@@ -15,7 +15,8 @@ WELCOME_MAGIC = 0x316F636C6557724F
 NOTICE_MAGIC = 0x316369746F4E724F
 
 HELLO = struct.Struct("<QIIIIIIQII8QQ64s128s")
-WELCOME = struct.Struct("<QIIIiQIIQQQQIIQ64s64s64s256s")
+WELCOME = struct.Struct("<QIIIiQIIQQQQIIQ64s64s64s256s32s")
+PROOF_BYTES = 32  # the end of a welcome
 NOTICE = struct.Struct("<QIIQQiI256s")
 HELLO_HEAD = struct.Struct("<QII")  # enough to see whether the rest can be understood
 
@@ -32,6 +33,10 @@ STATUS_OK, STATUS_NO_MEMORY, STATUS_SYSTEM, STATUS_REFUSED, STATUS_VERSION = 0, 
 STATUS_PROTOCOL = 4
 
 NOTICE_EXTENT, NOTICE_EPITAPH, NOTICE_WAIT, NOTICE_OFFER = 1, 2, 3, 4
+NOTICE_CHALLENGE, NOTICE_ANSWER = 5, 6
+
+# flags
+FLAG_TLS, FLAG_TLS_WANTED = 0x4, 0x8
 
 # wire/frame.h: a session on a socket; the worker sends all other frames
 RECORD = struct.Struct("<IHHII")
@@ -167,6 +172,7 @@ class Welcome:
     device: str = ""
     message: str = ""
     version: int = field(default=VERSION)
+    proof: bytes = bytes(PROOF_BYTES)
 
 
 def encode_welcome(w: Welcome) -> bytes:
@@ -190,6 +196,7 @@ def encode_welcome(w: Welcome) -> bytes:
         field_of(w.reply_name, 64),
         field_of(w.device, 64),
         field_of(w.message, 256),
+        w.proof,
     )
 
 
@@ -216,6 +223,7 @@ def decode_welcome(data: bytes) -> Welcome:
         reply,
         device,
         message,
+        proof,
     ) = WELCOME.unpack(data)
     if magic != WELCOME_MAGIC:
         raise ProtocolError("the answer is no Orion welcome")
@@ -237,6 +245,7 @@ def decode_welcome(data: bytes) -> Welcome:
         text_of(device),
         text_of(message),
         version,
+        proof,
     )
 
 

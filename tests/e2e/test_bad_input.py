@@ -116,7 +116,7 @@ def fake_server(environment: dict[str, str], answer: bytes | None) -> Iterator[s
 
 @pytest.mark.parametrize(
     "answer",
-    [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n" * 30, b"\0" * 536, None],
+    [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n" * 30, b"\0" * 568, None],
     ids=["nothing", "http", "zeros", "silence"],
 )
 def test_something_else_listens_there(environment: dict[str, str], answer: bytes | None) -> None:
@@ -126,7 +126,7 @@ def test_something_else_listens_there(environment: dict[str, str], answer: bytes
 
 
 def test_server_of_another_version(environment: dict[str, str]) -> None:
-    magic, bytes_ = 0x316F636C6557724F, 536
+    magic, bytes_ = 0x316F636C6557724F, 568
     welcome = struct.pack("<QIIIi", magic, 99, bytes_, 9, NO_DEVICE).ljust(bytes_, b"\0")
     with fake_server(environment, welcome) as address:
         done = init(client_environment(environment, address))

@@ -136,6 +136,64 @@ def waiting_client(build: Build, server: Server) -> tuple[Program, int]:
     return program, int(server.client_of(program.pid)["worker_pid"])
 
 
+# --- tokens
+
+TOKEN = "me.correct-horse-battery-staple"
+
+
+@pytest.fixture
+def token_server(environment: dict[str, str], tmp_path: Path) -> Iterator[Server]:
+    """A server whose clients over TCP need a token."""
+    tokens = tmp_path / "tokens"
+    tokens.write_text(TOKEN + "\n")
+    tokens.chmod(0o600)
+    with running_server(
+        environment, "--bind", "127.0.0.1:0", "--device", "null", "--token-file", str(tokens)
+    ) as server:
+        server.environment["ORION_SERVER"] = server.smi()["servers"][0]["bind"]
+        server.environment["ORION_TRANSPORT"] = "tcp"
+        yield server
+
+
+@pytest.mark.parametrize("transport", ["tcp", "auto"])
+def test_program_with_the_token_is_served(
+    build: Build, token_server: Server, transport: str
+) -> None:
+    program = token_server.start(
+        build("faults"), "wait", ORION_TOKEN=TOKEN, ORION_TRANSPORT=transport
+    )
+    program.expect("ready")
+    program.say("go on")
+    assert program.finish()[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("token", "says"),
+    [
+        ("", "set ORION_TOKEN"),
+        ("me.another-secret-than-ours", "check ORION_TOKEN"),
+        ("you.correct-horse-battery-staple", "check ORION_TOKEN"),
+        ("nonsense", "ORION_TOKEN is not of the form"),
+    ],
+)
+def test_program_with_no_or_a_wrong_token_is_refused_in_one_sentence(
+    build: Build, token_server: Server, token: str, says: str
+) -> None:
+    done = token_server.run(build("vectorAdd"), ORION_TOKEN=token)
+    assert done.code == 1, done.said()
+    assert says in done.err
+    assert "battery" not in done.err
+    assert len([line for line in done.err.splitlines() if line.startswith("orion: ")]) == 1
+
+
+def test_program_with_a_token_takes_no_server_that_does_not_know_it(
+    build: Build, tcp_server: Server
+) -> None:
+    done = tcp_server.run(build("vectorAdd"), ORION_TOKEN=TOKEN)
+    assert done.code == 1, done.said()
+    assert "cannot be told from an impostor" in done.err
+
+
 # --- ends
 
 

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Any bytes as hello, welcome and notice: refused with a sentence, or decoded with strings that end. */
+/* Any bytes as hello, welcome, notice and token: refused with a sentence, or decoded with strings that end. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "wire/hello.h"
+#include "wire/token.h"
 
 static void need(int condition)
 {
@@ -35,6 +36,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     if (orion_notice_decode(data, size, &notice, why, sizeof(why)) == ORION_OK) {
         need(strnlen(notice.message, sizeof(notice.message)) < sizeof(notice.message));
+    }
+    orion_token_t token;
+    char text[512];
+    size_t length = size < sizeof(text) - 1 ? size : sizeof(text) - 1;
+    if (length > 0)
+        memcpy(text, data, length);
+    text[length] = '\0';
+    if (orion_token_parse(text, &token, why, sizeof(why))) {
+        need(strlen(token.id) > 0 && strlen(token.secret) >= ORION_TOKEN_SECRET_MIN);
+        need(strlen(token.id) + 1 + strlen(token.secret) == strlen(text));
     }
     return 0;
 }

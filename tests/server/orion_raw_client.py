@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ctypes
+import hmac
 import itertools
 import mmap
 import os
@@ -74,13 +75,42 @@ def hello(**changes: object) -> wire.Hello:
     return wire.Hello(**values)  # type: ignore[arg-type]
 
 
+def introduce(line: socket.socket, token: str = "", **changes: object) -> bytes:
+    """Says hello and proves `token`, ID.SECRET; the key of the session."""
+    token_id, _, secret = token.partition(".")
+    said = wire.encode_hello(hello(**{"token": token_id, **changes}))
+    line.sendall(said)
+    if not token:
+        return b""
+    challenge = b""
+    while len(challenge) < wire.NOTICE.size:
+        part = line.recv(wire.NOTICE.size - len(challenge))
+        if not part:
+            raise SessionLost(0, "no challenge")
+        challenge += part
+    kind = struct.unpack_from("<I", challenge, 12)[0]
+    assert kind == wire.NOTICE_CHALLENGE, kind
+    nonces = challenge[40:72] + os.urandom(32)
+
+    def code(purpose: bytes) -> bytes:
+        return hmac.digest(secret.encode(), purpose + b"\0" + nonces + said, "sha256")
+
+    answer = struct.pack("<32s32s", nonces[32:], code(b"orion 1 answer"))
+    line.sendall(
+        wire.NOTICE.pack(
+            wire.NOTICE_MAGIC, wire.NOTICE.size, wire.NOTICE_ANSWER, 0, 0, 0, 0, answer
+        )
+    )
+    return code(b"orion 1 session key")
+
+
 class RawClient:
     def __init__(self, path: str | Path, timeout: float = 20.0, **changes: object) -> None:
         self.timeout = timeout
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(timeout)
         self.socket.connect(os.fspath(path))
-        self.socket.sendall(wire.encode_hello(hello(**changes)))
+        self.key = introduce(self.socket, **changes)  # type: ignore[arg-type]
         self.extents: list[tuple[int, int, int]] = []
         while (
             struct.unpack("<Q", self.socket.recv(8, socket.MSG_PEEK).ljust(8, b"\0"))[0]

@@ -8,7 +8,7 @@ import socket
 import struct
 import time
 
-from orion_raw_client import NO_SLOT, OPCODES, Refused, SessionLost, hello
+from orion_raw_client import NO_SLOT, OPCODES, Refused, SessionLost, introduce
 from orion_server import wire
 
 RECORD = struct.Struct("<IHHII")
@@ -21,7 +21,7 @@ class TcpClient:
         self.socket = socket.create_connection((address, int(port)), timeout)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         values = {"transport": wire.TRANSPORT_TCP, **changes}
-        self.socket.sendall(wire.encode_hello(hello(**values)))
+        self.key = introduce(self.socket, **values)  # type: ignore[arg-type]
         head = self._exactly(16)
         while struct.unpack_from("<Q", head)[0] == wire.NOTICE_MAGIC:  # the worker is starting
             self._exactly(wire.NOTICE.size - 16)

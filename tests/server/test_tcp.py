@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from orion_raw_client import OPCODES, RawClient, Refused, SessionLost
 from orion_server import errors, greeter, peer, wire
+from orion_server.config import Config
 from orion_server.errors import Refusal
 from orion_server.loop import Loop
 from orion_server_fixtures import Server, wait_for
@@ -241,10 +242,10 @@ def test_other_host_is_refused_unless_it_may_be_insecure(monkeypatch):
     line = socket.socketpair()
     hello = wire.Hello(1, 0, 1, 0, wire.TRANSPORT_TCP, 0, 0, 0, (), 0, "", "x")
     greeting = greeter.Greeting(line[0], 0.0, True)
-    strict = greeter.Greeter(Loop(), Path("/x"), False, lambda guest: None)
+    strict = greeter.Greeter(Loop(), Config(Path("/x")), None, lambda guest: None)
     with pytest.raises(Refusal, match="--insecure-tcp"):
         strict._guest(greeting, hello)
-    lax = greeter.Greeter(Loop(), Path("/x"), True, lambda guest: None)
+    lax = greeter.Greeter(Loop(), Config(Path("/x"), insecure_tcp=True), None, lambda guest: None)
     guest = lax._guest(greeting, hello)
     assert guest.uid == -1  # nobody vouches for it
     for end in line:

@@ -3,8 +3,8 @@
  * table, so that a plain socket, TLS over a socket and UCX are one thing to everything above. (orion_stream_t is
  * CUDA's kind of stream, in server/devices.)
  *
- * Threads: one sends at a time and one receives at a time; the two may be different threads, at the same time. arm() is
- * the receiver's. Nothing here raises SIGPIPE, and errno stays as it was. */
+ * Threads: one sends at a time and one receives at a time; the two may be different threads, at the same time, and each
+ * may arm and sleep. Nothing here raises SIGPIPE, and errno stays as it was. */
 #ifndef ORION_STREAM_STREAM_H
 #define ORION_STREAM_STREAM_H
 

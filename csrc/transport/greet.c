@@ -161,16 +161,21 @@ int orion_greet_connect(const char *address, char *why, size_t why_bytes)
     return orion_socket_connect(address, why, why_bytes);
 }
 
-static bool begin(greeting_t *g, const orion_hello_t *hello, char *why, size_t why_bytes)
+bool orion_greet_has_token(void)
 {
     const char *text = getenv("ORION_TOKEN");
+    return text != NULL && text[0] != '\0';
+}
+
+static bool begin(greeting_t *g, const orion_hello_t *hello, char *why, size_t why_bytes)
+{
     int domain = AF_INET;
     socklen_t bytes = sizeof(domain);
     g->exchange.hello = *hello;
-    g->has_token = text != NULL && text[0] != '\0';
+    g->has_token = orion_greet_has_token();
     if (!g->has_token)
         return true;
-    if (!orion_token_parse(text, &g->token, why, why_bytes))
+    if (!orion_token_parse(getenv("ORION_TOKEN"), &g->token, why, why_bytes))
         return false;
     orion_field_set(g->exchange.hello.token, sizeof(g->exchange.hello.token), g->token.id);
     (void)getsockopt(g->socket, SOL_SOCKET, SO_DOMAIN, &domain, &bytes);

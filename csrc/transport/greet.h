@@ -12,6 +12,9 @@
 /* A connected socket to "unix:PATH" or "HOST:PORT", or -1 with a sentence. */
 int orion_greet_connect(const char *address, char *why, size_t why_bytes);
 
+/* Is ORION_TOKEN set? */
+bool orion_greet_has_token(void);
+
 /* What a greeting with a token leaves behind. */
 typedef struct orion_greet_key {
     bool proven; /* both sides have shown that they know the token of ORION_TOKEN */

@@ -24,6 +24,7 @@ typedef struct orion_port_config {
     int devshm;                   /* != 0: two files in /dev/shm instead of memfds */
     uint32_t owner_uid;           /* /dev/shm mode and we are root: whose the files shall be */
     const char *devshm_directory; /* NULL = /dev/shm */
+    const uint8_t *tls_key;       /* a session on a stream: ORION_KEY_BYTES by which it is encrypted; NULL = plain */
 } orion_port_config_t;
 
 /* Creates, seals, maps and populates both segments. why: one sentence on failure. */

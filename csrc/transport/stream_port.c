@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "base/sys.h"
 #include "stream/socket.h"
+#include "stream/tls.h"
 #include "transport/stream_port_state.h"
 
 /* An honest client has at most a reply per slot, all chunks and a window of events on their way: under 5 MiB. */
@@ -210,7 +211,11 @@ orion_status_t orion_port_create_stream(const orion_port_config_t *config, int s
 {
     void *memory = NULL;
     orion_bytestream_t *bytes = NULL;
-    orion_status_t status = orion_bytestream_of_socket(socket, &bytes);
+    orion_status_t status = config->tls_key != NULL
+                                ? orion_bytestream_of_tls(socket, true, config->tls_key, &bytes, why, why_bytes)
+                                : orion_bytestream_of_socket(socket, &bytes);
+    if (status == ORION_SYSTEM)
+        return status;
     if (status != ORION_OK || posix_memalign(&memory, ORION_SPACING, sizeof(orion_stream_port_t)) != 0)
         goto err_memory;
     orion_stream_port_t *p = memory;

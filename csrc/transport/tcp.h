@@ -6,8 +6,8 @@
 #include "transport/link.h"
 
 /* Takes the best transport that works: files in /dev/shm when the server is on this host and shares them, else the
- * socket itself, and says in one line which and why. hello->transport narrows the choice. Off this host the socket is
- * refused unless ORION_INSECURE_TCP=1. ORION_TCP_TIMEOUT: seconds of silence, while an answer is due, after which the
+ * socket itself, and says in one line which and why. hello->transport narrows the choice. transport/protect.h says when
+ * the socket is encrypted, and refused. ORION_TCP_TIMEOUT: seconds of silence, while an answer is due, after which the
  * server is given up; default 10, 0 = never. */
 orion_status_t orion_tcp_open(const char *address, const orion_hello_t *hello, orion_welcome_t *welcome_p,
                               orion_link_t **link_p, char *why, size_t why_bytes);

@@ -7,6 +7,7 @@
 #include "base/futex.h"
 #include "base/log.h"
 #include "transport/tcp_link.h"
+#include "wire/token.h"
 
 #define LOST_TURNS 20 /* of a slice */
 
@@ -135,13 +136,26 @@ static bool read_epitaph(orion_tcp_link_t *link, const void *bytes)
     return true;
 }
 
+/* The epitaph of an encrypted session is not encrypted, since the worker that could have done it is dead, but proved. */
+static bool read_last_words(orion_tcp_link_t *link, uint8_t frame[ORION_EPITAPH_FRAME_BYTES])
+{
+    struct {
+        uint8_t frame[ORION_EPITAPH_FRAME_BYTES], mac[ORION_MAC_BYTES];
+    } last;
+    uint8_t mac[ORION_MAC_BYTES];
+    if (!orion_bytestream_last_words(link->stream, &last, sizeof(last)))
+        return false;
+    orion_key_epitaph(link->key.key, last.frame, sizeof(last.frame), mac);
+    memcpy(frame, last.frame, sizeof(last.frame));
+    return orion_same_bytes(mac, last.mac, sizeof(mac));
+}
+
 /* The stream has ended. A worker that died while it sent leaves half a frame, and the epitaph lies behind that. */
 static orion_status_t ended(orion_tcp_link_t *link, const char *otherwise)
 {
     _Alignas(8) uint8_t last[ORION_EPITAPH_FRAME_BYTES];
     orion_record_t head;
-    if (orion_bytestream_last_words(link->stream, last, sizeof(last)) ||
-        orion_frames_last(&link->frames, last, sizeof(last))) {
+    if (link->key.proven ? read_last_words(link, last) : orion_frames_last(&link->frames, last, sizeof(last))) {
         memcpy(&head, last, sizeof(head));
         if (head.opcode == ORION_FRAME_NOTICE && head.bytes == sizeof(last) && head.epoch == link->epoch &&
             read_epitaph(link, last + sizeof(head)))

@@ -14,6 +14,7 @@
 #include "shm/range.h"
 #include "stream/socket.h"
 #include "transport/greet.h"
+#include "transport/protect.h"
 #include "transport/shm.h"
 #include "transport/tcp_link.h"
 
@@ -109,11 +110,15 @@ orion_status_t orion_tcp_open_socket(int socket, const char *name, const orion_h
     orion_hello_t hello = *wishes;
     orion_welcome_t welcome;
     orion_greet_key_t key;
+    orion_protection_t protection;
     int64_t patience;
     int fds[2];
     orion_tcp_link_t *link = NULL;
     orion_status_t status = ORION_INVALID;
     if (!read_patience(&patience, why, why_bytes))
+        goto err_socket;
+    status = orion_protection_of(socket, name, &protection, why, why_bytes);
+    if (status != ORION_OK)
         goto err_socket;
     status = ORION_NO_MEMORY;
     link = create(name, why, why_bytes);
@@ -122,6 +127,7 @@ orion_status_t orion_tcp_open_socket(int socket, const char *name, const orion_h
     link->patience_ns = patience;
     orion_memory_propose(&hello); /* device addresses that no host pointer of this process can have */
     hello.transport = ORION_TRANSPORT_TCP;
+    hello.flags |= protection.flags;
     status = orion_greet(socket, name, &hello, &welcome, fds, &key, why, why_bytes);
     orion_fd_close(fds[0]); /* nothing that we could use */
     orion_fd_close(fds[1]);
@@ -136,12 +142,12 @@ orion_status_t orion_tcp_open_socket(int socket, const char *name, const orion_h
         goto err_link;
     }
     orion_socket_keep_alive(socket, (int)(patience / ORION_NS_PER_S));
-    status = orion_bytestream_of_socket(socket, &link->stream);
+    status = orion_protection_stream(&protection, socket, name, &welcome, &key, &link->stream, why, why_bytes);
     socket = -1;
-    if (status != ORION_OK) {
-        orion_explain(why, why_bytes, "not enough memory for a session");
+    if (status != ORION_OK)
         goto err_link;
-    }
+    if (welcome.flags & ORION_FLAG_TLS)
+        link->key = key;
     orion_memory_settle(&hello, welcome.range_base);
     link->range_base = welcome.range_base;
     link->range_bytes = hello.range_bytes;
@@ -158,12 +164,6 @@ err_link:
 err_socket:
     orion_fd_close(socket);
     return status;
-}
-
-static bool insecure_allowed(void)
-{
-    const char *text = getenv("ORION_INSECURE_TCP");
-    return text != NULL && strcmp(text, "1") == 0;
 }
 
 orion_status_t orion_tcp_open(const char *address, const orion_hello_t *wishes, orion_welcome_t *welcome_p,
@@ -194,26 +194,19 @@ orion_status_t orion_tcp_open(const char *address, const orion_hello_t *wishes, 
         if (socket < 0)
             return ORION_SYSTEM;
     }
-    if (!here && !insecure_allowed()) {
-        orion_fd_close(socket);
-        orion_explain(why, why_bytes,
-                      "the server at %s is not on this host, and data would travel unencrypted: use a tunnel, or set "
-                      "ORION_INSECURE_TCP=1 on a network that you trust",
-                      address);
-        return ORION_INVALID;
-    }
     orion_status_t status = orion_tcp_open_socket(socket, address, &hello, welcome_p, link_p, why, why_bytes);
     if (status != ORION_OK)
         return status;
+    const char *how = welcome_p->flags & ORION_FLAG_TLS ? "tcp, encrypted," : "tcp";
     if (wanted == ORION_TRANSPORT_TCP) {
-        orion_log(ORION_LOG_INFO, "transport tcp to %s: ORION_TRANSPORT=tcp asks for it", address);
+        orion_log(ORION_LOG_INFO, "transport %s to %s: ORION_TRANSPORT=tcp asks for it", how, address);
     } else if (here) {
         orion_log(ORION_LOG_INFO,
-                  "transport tcp to %s: the server is not reached through a unix socket; for shared memory set "
+                  "transport %s to %s: the server is not reached through a unix socket; for shared memory set "
                   "ORION_SERVER=unix:PATH or share /dev/shm with it (%s)",
-                  address, unshared);
+                  how, address, unshared);
     } else {
-        orion_log(ORION_LOG_INFO, "transport tcp to %s: the server is on another host", address);
+        orion_log(ORION_LOG_INFO, "transport %s to %s: the server is on another host", how, address);
     }
     return ORION_OK;
 }

@@ -183,6 +183,18 @@ def check_dev_shm() -> Finding:
     return Finding("/dev/shm", WARN, found, remedy)
 
 
+def check_openssl() -> Finding:
+    """OpenSSL, for encrypted sessions over TCP; what csrc/stream/libssl.c looks for."""
+    for name in ("libssl.so.3", "libssl.so.1.1"):
+        with contextlib.suppress(OSError, AttributeError):
+            library = ctypes.CDLL(name)
+            library.OpenSSL_version.restype = ctypes.c_char_p
+            version: bytes = library.OpenSSL_version(0)
+            return Finding("openssl", OK, f"{name}, {version.decode()}")
+    remedy = "sessions over TCP cannot be encrypted; apt-get install openssl"
+    return Finding("openssl", WARN, "no libssl.so.3 or libssl.so.1.1", remedy)
+
+
 def check_huge_pages() -> Finding:
     """Whether shared memory may use huge pages."""
     path = Path("/sys/kernel/mm/transparent_hugepage/shmem_enabled")
@@ -285,6 +297,7 @@ def all_probes() -> Iterable[Callable[[], Finding]]:
         check_seccomp,
         check_userfault,
         check_dev_shm,
+        check_openssl,
         check_huge_pages,
         check_address_space,
         check_cpu,

@@ -56,6 +56,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="programs on the unix socket need a token, too",
     )
     parser.add_argument(
+        "--tls",
+        choices=("auto", "off", "required"),
+        help="encrypt what travels over TCP, by keys made of tokens: auto is for programs that want it "
+        "(default: ORION_TLS, else auto)",
+    )
+    parser.add_argument(
         "--device", choices=("cpu", "cuda", "null"), default="cpu", help="default: cpu"
     )
     parser.add_argument(
@@ -105,7 +111,8 @@ def server_options(options: argparse.Namespace) -> list[str]:
     """What goes to the server as it is: a private one follows no environment of its own."""
     token_file = options.token_file or os.environ.get("ORION_TOKEN_FILE")
     more = ["--token-file", token_file] if token_file else []
-    return [*more, "--require-token"] if options.require_token else more
+    more += ["--require-token"] if options.require_token else []
+    return [*more, *(["--tls", options.tls] if options.tls else [])]
 
 
 def bind_of(environment: Mapping[str, str]) -> str | None:

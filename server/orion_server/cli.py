@@ -13,6 +13,7 @@ from pathlib import Path
 
 from . import drivers
 from .config import (
+    TLS_MODES,
     Config,
     bind_from_environment,
     default_memory,
@@ -67,6 +68,12 @@ def parser() -> argparse.ArgumentParser:
         help="clients on the unix socket need a token, too",
     )
     p.add_argument(
+        "--tls",
+        choices=TLS_MODES,
+        help="encrypt what travels over TCP, by keys made of tokens: auto is for clients that want it "
+        "(default: ORION_TLS, else auto)",
+    )
+    p.add_argument(
         "--device", choices=("auto", *drivers.DEVICES), help="default: ORION_DEVICE, else cpu"
     )
     p.add_argument(
@@ -112,6 +119,11 @@ def config_from(arguments: argparse.Namespace) -> Config:
         token_file = env.get("ORION_TOKEN_FILE")
     if arguments.require_token and not token_file:
         raise OrionServerError("--require-token needs --token-file, or nobody could come in")
+    tls = arguments.tls or env.get("ORION_TLS") or "auto"
+    if tls not in TLS_MODES:
+        raise OrionServerError(f"ORION_TLS={tls!r} is not known: say auto, off or required")
+    if tls == "required" and not token_file:
+        raise OrionServerError("--tls required needs --token-file: keys are made of tokens")
     return Config(
         socket=socket_path(arguments.socket) if arguments.socket else default_socket(),
         bind=parse_bind(arguments.bind, "--bind")
@@ -120,6 +132,7 @@ def config_from(arguments: argparse.Namespace) -> Config:
         insecure_tcp=arguments.insecure_tcp or env.get("ORION_INSECURE_TCP") == "1",
         token_file=Path(token_file) if token_file else None,
         require_token=arguments.require_token,
+        tls=tls,
         device=device,
         memory=parse_size(arguments.memory, "--memory")
         if arguments.memory

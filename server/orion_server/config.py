@@ -12,6 +12,7 @@ from .errors import OrionServerError
 from .paths import default_socket
 
 DEFAULT_PORT = 9960
+TLS_MODES = ("auto", "off", "required")
 UNITS = {"": 1 << 20, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
@@ -38,6 +39,13 @@ class Config:
     )
     require_token: bool = field(
         default=False, metadata={"help": "clients on the unix socket need a token as well"}
+    )
+    tls: str = field(
+        default="auto",
+        metadata={
+            "help": "encryption over TCP, which needs tokens: auto (clients that want it), off, required; "
+            "environment ORION_TLS"
+        },
     )
     device: str = field(
         default="cpu",

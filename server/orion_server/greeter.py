@@ -51,6 +51,7 @@ class Guest:
     pid: int  # 0: of a namespace that we can't see, or of another host
     uid: int  # -1: nobody knows
     exchange: Exchange | None = None  # it has proved that it knows a token
+    tls: bool = False  # what travels on its socket is encrypted
 
     @property
     def token(self) -> Token | None:
@@ -206,28 +207,32 @@ class Greeter:
         if hello.transport == wire.TRANSPORT_DEVSHM:
             # the user is a claim, which the modes of the files in /dev/shm prove
             return Guest(client, hello, hello.transport, 0, hello.uid, greeting.exchange)
-        why: str | None = None
         if hello.transport == wire.TRANSPORT_MEMFD:
-            why = (
+            raise _not_supported(
                 "shared memory of this kind needs the server's unix socket: "
                 f"set ORION_SERVER=unix:{self._config.socket}, or ORION_TRANSPORT=tcp"
             )
-        elif not self._config.insecure_tcp and not peer.is_here(client):
-            why = (
-                "this server does not send a client's data unencrypted to another host: use a "
-                "tunnel, or start it with --insecure-tcp on a network that you trust"
+        tls = self._encrypts(greeting, hello)
+        if not tls and not self._config.insecure_tcp and not peer.is_here(client):
+            raise _not_supported(
+                "this server does not send a client's data unencrypted to another host: give it a token with "
+                "--token-file, use a tunnel, or start it with --insecure-tcp on a network that you trust"
             )
-        if why is not None:
-            raise Refusal(wire.STATUS_REFUSED, errors.NOT_SUPPORTED, why)
         user = peer.user_of(client)
-        return Guest(
-            client,
-            hello,
-            wire.TRANSPORT_TCP,
-            0,
-            -1 if user is None else user,
-            greeting.exchange,
-        )
+        uid = -1 if user is None else user
+        return Guest(client, hello, wire.TRANSPORT_TCP, 0, uid, greeting.exchange, tls)
+
+    def _encrypts(self, greeting: Greeting, hello: wire.Hello) -> bool:
+        """The client says whether it can and whether it wants to; keys are made of a token."""
+        can = greeting.exchange is not None and bool(hello.flags & wire.FLAG_TLS)
+        if self._config.tls == "required":
+            if not can:
+                raise _not_supported(
+                    "this server encrypts what travels over TCP: set ORION_TOKEN, do not set ORION_TLS=off, "
+                    "and see that the program finds OpenSSL"
+                )
+            return True
+        return self._config.tls == "auto" and can and bool(hello.flags & wire.FLAG_TLS_WANTED)
 
     def _refuse(self, greeting: Greeting, refusal: Refusal) -> None:
         log.info("refused a client%s: %s", _whereabouts(greeting), refusal)
@@ -250,6 +255,10 @@ class Greeter:
 
 def _not_permitted(why: str) -> Refusal:
     return Refusal(wire.STATUS_REFUSED, errors.NOT_PERMITTED, why)
+
+
+def _not_supported(why: str) -> Refusal:
+    return Refusal(wire.STATUS_REFUSED, errors.NOT_SUPPORTED, why)
 
 
 def _whereabouts(greeting: Greeting) -> str:

@@ -52,6 +52,7 @@ class Session:
     since: float = field(default_factory=time.monotonic)
     told_to_wait: float = field(default_factory=time.monotonic)  # that its worker is starting
     exchange: Exchange | None = None  # the client has proved a token; the welcome is sealed in turn
+    key: bytes = b""  # of an encrypted session
     offers: dict[int, tuple[int, int]] = field(default_factory=dict)  # see adoption.py
     slot_fd: int = -1  # what the worker may fill for the object cache
     slot_bytes: int = 0
@@ -170,7 +171,7 @@ class Session:
             "calls": counters.calls,
             "bytes": counters.bytes,
             "kernels": counters.kernels,
-            "transport": wire.TRANSPORT_NAMES.get(self.transport, "?"),
+            "transport": "tls" if self.key else wire.TRANSPORT_NAMES.get(self.transport, "?"),
             "connected": self.connected,
             "seconds": round((time.time() if alive else self.ended) - self.connected, 6),
             "state": self.state.value,

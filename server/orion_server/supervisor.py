@@ -29,7 +29,7 @@ from .ledger import Device, open_lease
 from .loop import Loop
 from .paths import control_path, identity_of, listen
 from .session import Session, State
-from .tokens import TokenFile
+from .tokens import TokenFile, seal_epitaph
 from .workers import Worker, Workers
 
 log = logging.getLogger("orion.server")
@@ -144,6 +144,8 @@ class Supervisor:
         session = Session(worker, guest.client, hello, guest.pid, guest.uid, lease, guest.transport)
         session.client_pidfd = guest.pidfd()
         session.exchange = guest.exchange
+        if guest.tls and guest.exchange is not None:
+            session.key = guest.exchange.key()
         self.totals["sessions"] += 1
         self.sessions[session.id] = session
         self._watch(session)
@@ -165,7 +167,8 @@ class Supervisor:
             hello.flags,
             session.transport == wire.TRANSPORT_DEVSHM,
             max(session.uid, 0),
-            session.transport == wire.TRANSPORT_TCP,
+            _stream_of(session),
+            session.key,
         )
 
     def _watch(self, session: Session) -> None:
@@ -259,7 +262,7 @@ class Supervisor:
             wire.Welcome(
                 session_id=session.id,
                 epoch=session.worker.epoch,
-                flags=flags,
+                flags=flags | (wire.FLAG_TLS if session.key else 0),
                 range_base=message.a,
                 arena_bytes=message.b,
                 heap_bytes=message.c,
@@ -333,6 +336,8 @@ class Supervisor:
             notice = wire.encode_notice(wire.NOTICE_EPITAPH, cuda_result=cause[0], message=cause[1])
             if session.transport == wire.TRANSPORT_TCP:
                 notice = wire.frame_notice(session.worker.epoch, notice)
+                if session.key:  # nobody is left who could encrypt it
+                    notice = seal_epitaph(session.key, notice)
             session.notify(notice)
             log.warning(
                 "client %d lost its worker %d: %s", session.id, session.worker.pid, cause[1]
@@ -401,6 +406,12 @@ class Supervisor:
         if uid not in self.caches:
             self.caches[uid] = ObjectCache(self.config.state_dir, uid, self.config.cache_bytes)
         return self.caches[uid]
+
+
+def _stream_of(session: Session) -> int:
+    if session.transport != wire.TRANSPORT_TCP:
+        return messages.ORDER_NONE
+    return messages.ORDER_TLS if session.key else messages.ORDER_TCP
 
 
 def run(config: Config, ready: Callable[[Supervisor], None] | None = None) -> None:

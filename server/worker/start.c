@@ -131,6 +131,7 @@ static orion_status_t open_port(const orion_start_t *start, const orion_order_t 
                                       .flags = flags,
                                       .witness_fd = start->control_fd,
                                       .devshm = order && order->devshm,
+                                      .tls_key = order && order->stream == ORION_ORDER_TLS ? order->key : NULL,
                                       .owner_uid = order ? order->owner_uid : 0};
     if (order && !order->devshm && !order->stream && (flags & ORION_FLAG_MEMBARRIER))
         return ORION_OK;
@@ -159,8 +160,9 @@ int orion_start_worker(const orion_start_t *start)
         return failed(CUDA_ERROR_OUT_OF_MEMORY, why);
     if (await_order(&order, &socket) != ORION_OK)
         return 0; /* no client ever came */
-    if (open_port(start, &order, socket, &config.port, why, sizeof why))
-        return failed(CUDA_ERROR_OUT_OF_MEMORY, why);
+    status = open_port(start, &order, socket, &config.port, why, sizeof why);
+    if (status != ORION_OK)
+        return failed(status == ORION_NO_MEMORY ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_ERROR_SYSTEM_NOT_READY, why);
     config.memory_limit = order.memory_limit;
     reserve(&order, &config);
     const CUresult result = orion_worker_open(&config, &w, why, sizeof why);

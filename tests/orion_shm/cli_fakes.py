@@ -58,6 +58,7 @@ class FakeEmbedded:
     devices: list[dict[str, Any]] = field(
         default_factory=lambda: status_of("unix:/nowhere/private.sock")["devices"]
     )
+    token: str | None = None
     stops: int = 0
 
     def status(self) -> dict[str, Any]:
@@ -107,6 +108,7 @@ def fake_server(monkeypatch: pytest.MonkeyPatch) -> FakeServer:
         return fake.statuses[address]
 
     contents = {
+        "drivers": {"choose": lambda device: "cpu" if device == "auto" else device},
         "embedded": {"start": begin},
         "errors": {"OrionServerError": FakeError},
         "paths": {

@@ -58,3 +58,12 @@ def test_missing_package_names_the_extra() -> None:
     finding = probes.check_package("no-such-package-at-all", "flies", "wings", needed=True)
     assert finding.state == MISSING
     assert finding.remedy == "flies: pip install 'orion-vgpu[wings]'"
+
+
+def test_openssl_is_named_with_its_version_or_with_what_is_lost() -> None:
+    finding = probes.check_openssl()
+    if finding.state == OK:
+        assert "libssl.so" in finding.found
+        assert "OpenSSL" in finding.found
+    else:
+        assert "cannot be encrypted" in finding.remedy

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What every byte stream promises, between two threads of this process. */
+/* What every byte stream promises, between two threads of this process. `stream_test tcp|tls` says which. */
 #define _GNU_SOURCE
 #include "../check.h"
 
@@ -10,7 +10,11 @@
 #include <sys/wait.h>
 
 #include "base/fd.h"
+#include "stream/libssl.h"
 #include "stream/socket.h"
+#include "stream/tls.h"
+
+static const char *kind = "tcp";
 
 #define MS 1000000LL
 #define MUCH (8u << 20) /* more than any socket buffers */
@@ -35,11 +39,32 @@ static void connect_pair(int pair[2])
     (void)close(listener);
 }
 
+static void *shake_hands(void *stream)
+{
+    MUST(orion_tls_handshake(stream, 5000 * MS, NULL, 0) == ORION_OK);
+    return NULL;
+}
+
+static pair_t open_tls_pair(const int sockets[2])
+{
+    static const uint8_t key[ORION_TLS_KEY_BYTES] = "a key of thirty-two bytes, ours";
+    pair_t p;
+    pthread_t other;
+    MUST(orion_bytestream_of_tls(sockets[0], false, key, &p.here, NULL, 0) == ORION_OK);
+    MUST(orion_bytestream_of_tls(sockets[1], true, key, &p.there, NULL, 0) == ORION_OK);
+    MUST(pthread_create(&other, NULL, shake_hands, p.there) == 0);
+    (void)shake_hands(p.here);
+    MUST(pthread_join(other, NULL) == 0);
+    return p;
+}
+
 static pair_t open_pair(void)
 {
     int sockets[2];
     pair_t p;
     connect_pair(sockets);
+    if (strcmp(kind, "tls") == 0)
+        return open_tls_pair(sockets);
     MUST(orion_bytestream_of_socket(sockets[0], &p.here) == ORION_OK);
     MUST(orion_bytestream_of_socket(sockets[1], &p.there) == ORION_OK);
     return p;
@@ -247,7 +272,23 @@ static void wrong_addresses_are_refused_with_a_sentence(void)
     }
 }
 
-CHECK_MAIN(CASE(bytes_arrive_once_and_in_order_both_ways_at_once), CASE(full_stream_says_again_and_errno_stays),
-           CASE(empty_stream_says_again_at_once_or_after_a_slice), CASE(sleeper_wakes_when_a_byte_comes),
-           CASE(end_comes_behind_the_last_byte), CASE(forked_child_takes_nothing_from_its_parent),
-           CASE(loopback_is_this_host), CASE(wrong_addresses_are_refused_with_a_sentence))
+/* `stream_test [STREAM [CLAIM]]` */
+int main(int argc, char **argv)
+{
+    static const check_case_t cases[] = {CASE(bytes_arrive_once_and_in_order_both_ways_at_once),
+                                         CASE(full_stream_says_again_and_errno_stays),
+                                         CASE(empty_stream_says_again_at_once_or_after_a_slice),
+                                         CASE(sleeper_wakes_when_a_byte_comes),
+                                         CASE(end_comes_behind_the_last_byte),
+                                         CASE(forked_child_takes_nothing_from_its_parent),
+                                         CASE(loopback_is_this_host),
+                                         CASE(wrong_addresses_are_refused_with_a_sentence)};
+    char why[200] = "";
+    if (argc > 1)
+        kind = argv[1];
+    if (strcmp(kind, "tls") == 0 && orion_libssl(why, sizeof(why)) == NULL) {
+        printf("skipped: %s\n", why);
+        return 77;
+    }
+    return check_main(argc - 1, argv + 1, cases, sizeof(cases) / sizeof(cases[0]));
+}

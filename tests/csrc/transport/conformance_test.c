@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What every transport promises, once, run against each of them: shm (two processes, memfds), devshm (two processes,
- * files), fence (shm without membarrier), tcp (two processes, a socket), local (the in-process twin), faulty (a wrapper
+ * files), fence (shm without membarrier), tcp (two processes, a socket), tls (the same, encrypted), local (the in-process twin), faulty (a wrapper
  * that injects nothing).
  * `conformance_test [TRANSPORT]`; the twin's library is named by ORION_TEST_TWIN. */
 #define _GNU_SOURCE
@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "echo_worker.h"
 #include "shm/layout.h"
+#include "stream/libssl.h"
 #include "transport/faulty.h"
 #include "transport/link.h"
 #include "transport/shm.h"
@@ -33,6 +34,11 @@ static int two_processes(void)
     return strcmp(transport, "local") != 0 && strcmp(transport, "faulty") != 0;
 }
 
+static int over_stream(void)
+{
+    return strcmp(transport, "tcp") == 0 || strcmp(transport, "tls") == 0;
+}
+
 static void session_open(session_t *s)
 {
     char why[256] = "", address[512];
@@ -43,7 +49,7 @@ static void session_open(session_t *s)
     if (two_processes()) {
         if (strcmp(transport, "fence") == 0)
             MUST(setenv("ORION_TEST_FENCE", "1", 1) == 0);
-        int tcp = strcmp(transport, "tcp") == 0;
+        int tcp = over_stream();
         int socket = echo_fork(&s->server, tcp                                ? ECHO_TCP
                                            : strcmp(transport, "devshm") == 0 ? ECHO_DEVSHM
                                                                               : ECHO_MEMFD);
@@ -165,7 +171,7 @@ static void a_full_ring_waits_for_the_worker(void)
     session_open(&s);
     CHECK_EQUAL(post(&s, ECHO_STOP_READING, ORION_SLOT_NONE, &us, sizeof(us)), ORION_OK);
     int64_t start = check_now_ns();
-    int count = strcmp(transport, "tcp") == 0 ? 2048 : 64; /* 32 MiB through what sockets hold, 1 MiB through 256 KiB */
+    int count = over_stream() ? 2048 : 64; /* 32 MiB through what sockets hold, 1 MiB through 256 KiB */
     for (int i = 0; i < count; i++)
         CHECK_EQUAL(post(&s, ECHO_POST, ORION_SLOT_NONE, data, sizeof(data)), ORION_OK);
     CHECK(check_now_ns() - start > 100 * ORION_NS_PER_MS);
@@ -325,7 +331,7 @@ static void an_extent_is_the_same_memory_at_the_same_address(void)
     session_t s;
     const orion_reply_t *reply;
     session_open(&s);
-    if (strcmp(transport, "tcp") == 0) { /* no shared memory: it says so, and at once */
+    if (over_stream()) { /* no shared memory: it says so, and at once */
         void *none = NULL;
         CHECK_EQUAL(s.welcome.arena_bytes, 0);
         CHECK_EQUAL(orion_link_extent_map(s.link, 0, 4096, &none), ORION_INVALID);
@@ -510,12 +516,21 @@ static const check_case_t cases[] = {
 
 int main(int argc, char **argv)
 {
-    static const char *const all[] = {"shm", "devshm", "fence", "local", "faulty", "tcp"};
+    static const char *const all[] = {"shm", "devshm", "fence", "local", "faulty", "tcp", "tls"};
     int failed = 0, ran = 0;
+    char why[200];
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
         if (argc > 1 && strcmp(argv[1], all[i]) != 0)
             continue;
         transport = all[i];
+        if (strcmp(transport, "tls") == 0) {
+            if (orion_libssl(why, sizeof(why)) == NULL) {
+                printf("skipped: %s\n", why);
+                return argc > 1 ? 77 : failed;
+            }
+            MUST(setenv("ORION_TOKEN", "me.correct-horse-battery-staple", 1) == 0);
+            MUST(setenv("ORION_TLS", "required", 1) == 0);
+        }
         printf("-- %s\n", transport);
         failed |= check_main(argc > 1 ? argc - 1 : 1, argc > 1 ? argv + 1 : argv, cases,
                              sizeof(cases) / sizeof(cases[0]));

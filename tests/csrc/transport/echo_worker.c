@@ -15,6 +15,7 @@
 #include "base/atomic.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/sys.h"
 #include "shm/layout.h"
 #include "shm/range.h"
 #include "shm/segment.h"
@@ -22,6 +23,7 @@
 #include "transport/twin.h"
 #include "wire/cursor.h"
 #include "wire/frame.h"
+#include "wire/token.h"
 
 #define ECHO_EPOCH 7
 
@@ -31,6 +33,8 @@ typedef struct echo_worker {
     uint64_t range_base, range_bytes;
     int socket; /* -1: twin */
     int stream; /* != 0: the session itself is on the socket */
+    int sealed; /* != 0: and encrypted, by key */
+    uint8_t key[ORION_KEY_BYTES];
     int (*notice)(void *self, const orion_notice_t *notice, int fd);
     void *self;
     pthread_t thread;
@@ -66,6 +70,15 @@ static void send_notice(echo_worker_t *w, const orion_notice_t *notice, int fd)
     if (w->stream) {
         orion_record_t head = {.bytes = ORION_EPITAPH_FRAME_BYTES, .opcode = ORION_FRAME_NOTICE, .epoch = ECHO_EPOCH};
         (void)orion_fd_send(w->socket, &head, sizeof(head), NULL, 0);
+        (void)orion_fd_send(w->socket, notice, sizeof(*notice), NULL, 0);
+        if (w->sealed) {
+            uint8_t frame[ORION_EPITAPH_FRAME_BYTES], mac[ORION_MAC_BYTES];
+            memcpy(frame, &head, sizeof(head));
+            memcpy(frame + sizeof(head), notice, sizeof(*notice));
+            orion_key_epitaph(w->key, frame, sizeof(frame), mac);
+            (void)orion_fd_send(w->socket, mac, sizeof(mac), NULL, 0);
+        }
+        return;
     }
     (void)orion_fd_send(w->socket, notice, sizeof(*notice), &fd, fd >= 0 ? 1 : 0);
     orion_fd_close(fd);
@@ -201,12 +214,36 @@ static orion_status_t loop(echo_worker_t *w)
     }
 }
 
+/* The client has named the token that this process has in ORION_TOKEN, too. */
+static orion_status_t challenge(echo_worker_t *w, const orion_token_t *token, orion_exchange_t *exchange)
+{
+    orion_notice_t notice;
+    uint8_t mac[ORION_MAC_BYTES];
+    orion_notice_init(&notice, ORION_NOTICE_CHALLENGE);
+    (void)orion_random_bytes(notice.nonce, sizeof(notice.nonce));
+    memcpy(exchange->server_nonce, notice.nonce, sizeof(notice.nonce));
+    orion_status_t status = orion_fd_send(w->socket, &notice, sizeof(notice), NULL, 0);
+    if (status == ORION_OK)
+        status = orion_fd_receive(w->socket, &notice, sizeof(notice), NULL, 0, orion_clock_ns() + ORION_NS_PER_S * 10);
+    if (status != ORION_OK)
+        return status;
+    memcpy(exchange->client_nonce, notice.nonce, sizeof(notice.nonce));
+    orion_token_answer(token, exchange, mac);
+    if (notice.kind != ORION_NOTICE_ANSWER || !orion_same_bytes(mac, notice.mac, sizeof(mac)))
+        return ORION_REFUSED;
+    orion_token_key(token, exchange, w->key);
+    w->sealed = (exchange->hello.flags & ORION_FLAG_TLS_WANTED) != 0;
+    return ORION_OK;
+}
+
 orion_status_t echo_serve(int socket, int devshm)
 {
     orion_hello_t hello;
     orion_welcome_t welcome;
     char bytes[sizeof(hello)], why[256] = "";
     echo_worker_t w = {.socket = socket};
+    orion_token_t token;
+    orion_exchange_t exchange;
     orion_welcome_init(&welcome);
     orion_status_t status = orion_fd_receive(socket, bytes, sizeof(bytes), NULL, 0,
                                              orion_clock_ns() + ORION_NS_PER_S * 10);
@@ -217,11 +254,19 @@ orion_status_t echo_serve(int socket, int devshm)
         welcome.cuda_result = 100;
         orion_field_set(why, sizeof(why), "no such token");
     }
+    bool named = status == ORION_OK && hello.token[0] != '\0' && getenv("ORION_TOKEN") != NULL &&
+                 orion_token_parse(getenv("ORION_TOKEN"), &token, why, sizeof(why));
+    if (named) {
+        memcpy(&exchange.hello, bytes, sizeof(bytes));
+        status = challenge(&w, &token, &exchange);
+    }
     if (status == ORION_OK) {
         orion_port_config_t config = {
             .epoch = ECHO_EPOCH, .flags = hello.flags, .witness_fd = socket, .devshm = devshm};
         if (getenv("ORION_TEST_FENCE") != NULL)
             config.flags = 0;
+        if (w.sealed)
+            config.tls_key = w.key;
         w.stream = hello.transport == ORION_TRANSPORT_TCP;
         status = w.stream ? orion_port_create_stream(&config, dup(socket), &w.port, why, sizeof(why))
                           : orion_port_create(&config, &w.port, why, sizeof(why));
@@ -239,6 +284,10 @@ orion_status_t echo_serve(int socket, int devshm)
     welcome.arena_bytes = w.range_base != 0 && !w.stream ? hello.range_bytes / 2 : 0;
     orion_field_set(welcome.device, sizeof(welcome.device), "echo");
     orion_port_describe(w.port, &welcome);
+    if (w.sealed)
+        welcome.flags |= ORION_FLAG_TLS;
+    if (named)
+        orion_token_proof(&token, &exchange, &welcome, welcome.proof);
     int fds[2];
     orion_port_fds(w.port, &fds[0], &fds[1]);
     status = orion_fd_send(socket, &welcome, sizeof(welcome), fds, devshm || w.stream ? 0 : 2);

@@ -52,10 +52,13 @@ static int read_transport(uint32_t *transport_p, char *why, size_t why_bytes)
         *transport_p = ORION_TRANSPORT_MEMFD;
     else if (!strcmp(text, "tcp"))
         *transport_p = ORION_TRANSPORT_TCP;
+    else if (!strcmp(text, "ucx"))
+        *transport_p = ORION_TRANSPORT_UCX;
     else if (!strcmp(text, "devshm"))
         *transport_p = ORION_TRANSPORT_DEVSHM;
     else
-        snprintf(why, why_bytes, "ORION_TRANSPORT=%.64s is not known; unset it, or say auto, shm, devshm or tcp", text);
+        snprintf(why, why_bytes, "ORION_TRANSPORT=%.64s is not known; unset it, or say auto, shm, devshm, tcp or ucx",
+                 text);
     return *transport_p != ORION_TRANSPORT_ANY;
 }
 

@@ -18,7 +18,7 @@
 
 #define ORION_BYTESTREAM_SLICE_NS 50000000LL /* a waiting receive returns after so long, that its caller look around */
 #define ORION_BYTESTREAM_PARTS 32            /* of one send or receive, at most */
-#define ORION_BYTESTREAM_FDS 2               /* that one stream polls, at most */
+#define ORION_BYTESTREAM_FDS 3               /* that one stream polls, at most */
 
 /* What a thread that is about to sleep waits for. */
 #define ORION_BYTESTREAM_READ 1u
@@ -33,6 +33,7 @@ typedef struct orion_bytestream_ops {
                               size_t *received_p);
     int (*arm)(orion_bytestream_t *stream, unsigned wishes, struct pollfd polled[ORION_BYTESTREAM_FDS]);
     bool (*last_words)(orion_bytestream_t *stream, void *to, size_t bytes); /* NULL: they are in the stream itself */
+    bool (*settled)(orion_bytestream_t *stream);                            /* NULL: always */
     void (*fork_child)(orion_bytestream_t *stream);
     void (*close)(orion_bytestream_t *stream);
 } orion_bytestream_ops_t;
@@ -44,8 +45,8 @@ struct orion_bytestream {
     const char *complaint; /* what ORION_PROTOCOL was about; one sentence */
 };
 
-/* Sends what it can without waiting. ORION_OK: *sent_p bytes (> 0) are under way and need nothing more. ORION_AGAIN:
- * none are; what was offered is offered again later, the same bytes first, perhaps from another place, since some
+/* Sends what it can without waiting. ORION_OK: *sent_p bytes (> 0) are under way, see settled. ORION_AGAIN: none are;
+ * what was offered is offered again later, the same bytes first, perhaps from another place, since some
  * of them may be on their way already. ORION_PEER_GONE: no more can be sent; there may be bytes left to receive. */
 static inline orion_status_t orion_bytestream_send(orion_bytestream_t *stream, const struct iovec *parts, size_t count,
                                                    size_t *sent_p)
@@ -74,6 +75,13 @@ static inline int orion_bytestream_arm(orion_bytestream_t *stream, unsigned wish
 static inline bool orion_bytestream_last_words(orion_bytestream_t *stream, void *to, size_t bytes)
 {
     return stream->ops->last_words != NULL && stream->ops->last_words(stream, to, bytes);
+}
+
+/* false: some of what was sent needs further calls here (this one, or a receive) before it has left this process, so
+ * somebody has to make them soon. */
+static inline bool orion_bytestream_settled(orion_bytestream_t *stream)
+{
+    return stream->ops->settled == NULL || stream->ops->settled(stream);
 }
 
 /* In the child of a fork: lets go of the descriptors without a word to the other end. Only close() may follow. */

@@ -19,9 +19,9 @@ static orion_status_t open_plain(const char *address, const orion_hello_t *hello
         return orion_local_open(address, hello, welcome_p, link_p, why, why_bytes);
     if (strncmp(address, "unix:", 5) != 0)
         return orion_tcp_open(address, hello, welcome_p, link_p, why, why_bytes);
-    if (hello->transport == ORION_TRANSPORT_TCP) {
-        orion_explain(why, why_bytes, "transport tcp needs a server at HOST:PORT, not at %s; set ORION_SERVER to one",
-                      address);
+    if (hello->transport == ORION_TRANSPORT_TCP || hello->transport == ORION_TRANSPORT_UCX) {
+        orion_explain(why, why_bytes, "transport %s needs a server at HOST:PORT, not at %s; set ORION_SERVER to one",
+                      hello->transport == ORION_TRANSPORT_TCP ? "tcp" : "ucx", address);
         return ORION_INVALID;
     }
     return orion_shm_open(address, hello, welcome_p, link_p, why, why_bytes);

@@ -373,6 +373,12 @@ orion_status_t orion_port_event(orion_port_t *port, const void *data, uint32_t b
     return status;
 }
 
+void orion_port_drain(orion_port_t *port)
+{
+    if (port->ops != NULL)
+        port->ops->drain(port);
+}
+
 void orion_port_idle(orion_port_t *port)
 {
     if (port->ops != NULL)

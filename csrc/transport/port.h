@@ -16,6 +16,8 @@
 
 typedef struct orion_port orion_port_t;
 
+typedef enum orion_port_stream { ORION_PORT_PLAIN = 0, ORION_PORT_TLS, ORION_PORT_UCX } orion_port_stream_t;
+
 typedef struct orion_port_config {
     uint32_t epoch;               /* of the session; goes into the welcome */
     uint32_t flags;               /* hello flags of the client; the port keeps those it can do as well */
@@ -24,7 +26,8 @@ typedef struct orion_port_config {
     int devshm;                   /* != 0: two files in /dev/shm instead of memfds */
     uint32_t owner_uid;           /* /dev/shm mode and we are root: whose the files shall be */
     const char *devshm_directory; /* NULL = /dev/shm */
-    const uint8_t *tls_key;       /* a session on a stream: ORION_KEY_BYTES by which it is encrypted; NULL = plain */
+    orion_port_stream_t stream;   /* a session on a stream: which */
+    const uint8_t *key;           /* its ORION_KEY_BYTES: TLS needs one, UCX takes one; NULL = none */
 } orion_port_config_t;
 
 /* Creates, seals, maps and populates both segments. why: one sentence on failure. */
@@ -68,6 +71,9 @@ void orion_port_wake(orion_port_t *port);
 
 /* The loop has not called orion_port_next for a while, on purpose: answers go out and the client hears that we live. */
 void orion_port_idle(orion_port_t *port);
+
+/* Before a worker exits: what it has said last goes out, within a second. */
+void orion_port_drain(orion_port_t *port);
 
 void orion_port_close(orion_port_t *port);
 

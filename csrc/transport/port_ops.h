@@ -18,6 +18,7 @@ typedef struct orion_port_ops {
     orion_status_t (*event)(orion_port_t *port, const void *data, uint32_t bytes);
     void (*wake)(orion_port_t *port);
     void (*idle)(orion_port_t *port);
+    void (*drain)(orion_port_t *port);
     void (*close)(orion_port_t *port);
 } orion_port_ops_t;
 

@@ -13,10 +13,12 @@
 typedef struct orion_protection {
     uint32_t flags;     /* for the hello */
     bool plain_allowed; /* the server may answer without TLS */
+    bool ucx;           /* the stream is UCX's, and never encrypted */
 } orion_protection_t;
 
 /* Before the hello. ORION_INVALID: it may not go to that server; one sentence says why and what to change. */
-orion_status_t orion_protection_of(int socket, const char *name, orion_protection_t *p, char *why, size_t why_bytes);
+orion_status_t orion_protection_of(int socket, const char *name, bool ucx, orion_protection_t *p, char *why,
+                                   size_t why_bytes);
 
 /* Behind the welcome: the stream that both sides have agreed on. The socket is taken over, also on failure. */
 orion_status_t orion_protection_stream(const orion_protection_t *p, int socket, const char *name,

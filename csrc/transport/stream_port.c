@@ -17,10 +17,12 @@
 #include "base/sys.h"
 #include "stream/socket.h"
 #include "stream/tls.h"
+#include "stream/ucx.h"
 #include "transport/stream_port_state.h"
 
 /* An honest client has at most a reply per slot, all chunks and a window of events on their way: under 5 MiB. */
 #define QUEUE_HIGH (8u << 20)
+#define DRAIN_NS ORION_NS_PER_S
 
 static orion_stream_port_t *stream(orion_port_t *port)
 {
@@ -36,6 +38,19 @@ static void stream_idle(orion_port_t *port)
 {
     orion_stream_port_flush(stream(port));
     orion_stream_port_pulse(stream(port));
+    (void)orion_bytestream_settled(stream(port)->stream);
+}
+
+static void stream_drain(orion_port_t *port)
+{
+    orion_stream_port_t *p = stream(port);
+    int64_t deadline = orion_clock_ns() + DRAIN_NS;
+    while (orion_load_acquire(&p->gone) == 0 && orion_clock_ns() < deadline) {
+        orion_stream_port_flush(p);
+        if (orion_load_acquire(&p->queued) == 0 && orion_bytestream_settled(p->stream))
+            return;
+        (void)orion_bytestream_wait(p->stream, ORION_BYTESTREAM_WRITE, DRAIN_NS / 100);
+    }
 }
 
 static uint8_t *place(void *self, const orion_record_t *frame, uint32_t bytes)
@@ -203,6 +218,7 @@ static const orion_port_ops_t stream_ops = {
     .event = orion_stream_port_event,
     .wake = stream_wake,
     .idle = stream_idle,
+    .drain = stream_drain,
     .close = stream_close,
 };
 
@@ -211,8 +227,10 @@ orion_status_t orion_port_create_stream(const orion_port_config_t *config, int s
 {
     void *memory = NULL;
     orion_bytestream_t *bytes = NULL;
-    orion_status_t status = config->tls_key != NULL
-                                ? orion_bytestream_of_tls(socket, true, config->tls_key, &bytes, why, why_bytes)
+    orion_status_t status = config->stream == ORION_PORT_TLS
+                                ? orion_bytestream_of_tls(socket, true, config->key, &bytes, why, why_bytes)
+                            : config->stream == ORION_PORT_UCX
+                                ? orion_bytestream_of_ucx(socket, true, config->key, &bytes, why, why_bytes)
                                 : orion_bytestream_of_socket(socket, &bytes);
     if (status == ORION_SYSTEM)
         return status;

@@ -6,7 +6,7 @@
 #include "transport/port.h"
 
 /* The socket is taken over, also on failure; hello and welcome have gone, or go, over it before anything of ours. It
- * makes its descriptors here, so that a cage may be entered afterwards. Of the config epoch, nonce and tls_key count. */
+ * makes its descriptors here, so that a cage may be entered afterwards. Of the config epoch, nonce, stream and key count. */
 orion_status_t orion_port_create_stream(const orion_port_config_t *config, int socket, orion_port_t **port_p, char *why,
                                         size_t why_bytes);
 

@@ -198,7 +198,8 @@ orion_status_t orion_stream_port_event(orion_port_t *port, const void *data, uin
     struct iovec pieces[] = {{&head, sizeof(head)}, {payload, padded}};
     (void)pthread_mutex_lock(&p->lock);
     if (p->events_sent - p->events_read + head.bytes > ORION_EVENT_WINDOW && orion_gettid() == p->loop_thread) {
-        /* the loop itself sends: it will not read the credit meanwhile */
+        /* the loop itself sends: it will neither send what is queued nor read the credit meanwhile */
+        flush_locked(p);
         (void)orion_frames_receive_behind(&p->frames, p->stream);
         if (orion_frames_peek(&p->frames, ORION_FRAME_CREDIT, &read))
             (void)take_credit(p, read);

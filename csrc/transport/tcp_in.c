@@ -136,7 +136,7 @@ static bool read_epitaph(orion_tcp_link_t *link, const void *bytes)
     return true;
 }
 
-/* The epitaph of an encrypted session is not encrypted, since the worker that could have done it is dead, but proved. */
+/* The epitaph comes beside TLS and UCX, since the worker that has those is dead, but proved if there is a key. */
 static bool read_last_words(orion_tcp_link_t *link, uint8_t frame[ORION_EPITAPH_FRAME_BYTES])
 {
     struct {
@@ -155,7 +155,9 @@ static orion_status_t ended(orion_tcp_link_t *link, const char *otherwise)
 {
     _Alignas(8) uint8_t last[ORION_EPITAPH_FRAME_BYTES];
     orion_record_t head;
-    if (link->key.proven ? read_last_words(link, last) : orion_frames_last(&link->frames, last, sizeof(last))) {
+    if (link->key.proven ? read_last_words(link, last)
+                         : orion_bytestream_last_words(link->stream, last, sizeof(last)) ||
+                               orion_frames_last(&link->frames, last, sizeof(last))) {
         memcpy(&head, last, sizeof(head));
         if (head.opcode == ORION_FRAME_NOTICE && head.bytes == sizeof(last) && head.epoch == link->epoch &&
             read_epitaph(link, last + sizeof(head)))

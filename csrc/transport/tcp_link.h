@@ -49,7 +49,7 @@ typedef struct orion_tcp_link {
     int64_t patience_ns; /* 0: without end */
     uint64_t range_base, range_bytes;
     char server[128];
-    orion_greet_key_t key;  /* of an encrypted session: its epitaph is proved by it */
+    orion_greet_key_t key;  /* of a session over TLS or UCX: its epitaph is proved by it */
     orion_reply_t *replies; /* ORION_REPLY_SLOTS */
     uint8_t *chunks;        /* ORION_STAGE_COUNT */
 

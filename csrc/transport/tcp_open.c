@@ -117,7 +117,7 @@ orion_status_t orion_tcp_open_socket(int socket, const char *name, const orion_h
     orion_status_t status = ORION_INVALID;
     if (!read_patience(&patience, why, why_bytes))
         goto err_socket;
-    status = orion_protection_of(socket, name, &protection, why, why_bytes);
+    status = orion_protection_of(socket, name, hello.transport == ORION_TRANSPORT_UCX, &protection, why, why_bytes);
     if (status != ORION_OK)
         goto err_socket;
     status = ORION_NO_MEMORY;
@@ -126,7 +126,7 @@ orion_status_t orion_tcp_open_socket(int socket, const char *name, const orion_h
         goto err_socket;
     link->patience_ns = patience;
     orion_memory_propose(&hello); /* device addresses that no host pointer of this process can have */
-    hello.transport = ORION_TRANSPORT_TCP;
+    hello.transport = protection.ucx ? ORION_TRANSPORT_UCX : ORION_TRANSPORT_TCP;
     hello.flags |= protection.flags;
     status = orion_greet(socket, name, &hello, &welcome, fds, &key, why, why_bytes);
     orion_fd_close(fds[0]); /* nothing that we could use */
@@ -146,7 +146,7 @@ orion_status_t orion_tcp_open_socket(int socket, const char *name, const orion_h
     socket = -1;
     if (status != ORION_OK)
         goto err_link;
-    if (welcome.flags & ORION_FLAG_TLS)
+    if (welcome.flags & ORION_FLAG_TLS || protection.ucx)
         link->key = key;
     orion_memory_settle(&hello, welcome.range_base);
     link->range_base = welcome.range_base;
@@ -197,6 +197,10 @@ orion_status_t orion_tcp_open(const char *address, const orion_hello_t *wishes, 
     orion_status_t status = orion_tcp_open_socket(socket, address, &hello, welcome_p, link_p, why, why_bytes);
     if (status != ORION_OK)
         return status;
+    if (wanted == ORION_TRANSPORT_UCX) {
+        orion_log(ORION_LOG_INFO, "transport ucx to %s: ORION_TRANSPORT=ucx asks for it", address);
+        return ORION_OK;
+    }
     const char *how = welcome_p->flags & ORION_FLAG_TLS ? "tcp, encrypted," : "tcp";
     if (wanted == ORION_TRANSPORT_TCP) {
         orion_log(ORION_LOG_INFO, "transport %s to %s: ORION_TRANSPORT=tcp asks for it", how, address);

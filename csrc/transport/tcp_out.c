@@ -107,6 +107,8 @@ orion_status_t orion_tcp_send_now(orion_tcp_link_t *link, const orion_record_t *
     take_filled(link);
     orion_status_t status = send_all(link, parts, 3);
     (void)pthread_mutex_unlock(&link->sending);
+    if (status == ORION_OK && !orion_bytestream_settled(link->stream))
+        orion_tcp_soon(link);
     return status;
 }
 
@@ -124,7 +126,8 @@ void orion_tcp_push(orion_tcp_link_t *link)
             take_filled(link);
     }
     (void)pthread_mutex_unlock(&link->sending);
-    if (status != ORION_OK) /* a full socket, or a dead one: whoever waits next finds out which */
+    /* a full stream, or a dead one: whoever waits next finds out which */
+    if (status != ORION_OK || !orion_bytestream_settled(link->stream))
         orion_tcp_soon(link);
 }
 
@@ -146,7 +149,7 @@ static void *flusher(void *argument)
         }
         (void)nanosleep(&delay, NULL);
         if (orion_load_acquire(&link->unsent) == 0) {
-            idle++;
+            idle = orion_bytestream_settled(link->stream) ? idle + 1 : 0;
             continue;
         }
         idle = 0;

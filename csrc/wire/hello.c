@@ -119,7 +119,7 @@ orion_status_t orion_hello_decode(const void *data, size_t bytes, orion_hello_t 
     memcpy(&hello, data, sizeof(hello));
     hello.token[sizeof(hello.token) - 1] = '\0';
     hello.command[sizeof(hello.command) - 1] = '\0';
-    if (hello.transport > ORION_TRANSPORT_TCP) {
+    if (hello.transport > ORION_TRANSPORT_UCX) {
         orion_explain(why, why_bytes, "the hello asks for transport %u, which does not exist", hello.transport);
         return ORION_PROTOCOL;
     }

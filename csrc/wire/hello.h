@@ -33,7 +33,8 @@ typedef enum orion_transport {
     ORION_TRANSPORT_MEMFD = 1,  /* segments as descriptors over the unix socket */
     ORION_TRANSPORT_DEVSHM = 2, /* segments as files of /dev/shm, named in the welcome, proven by the nonce */
     ORION_TRANSPORT_LOCAL = 3,  /* the worker is a thread of this process */
-    ORION_TRANSPORT_TCP = 4     /* no shared memory: all data over the socket, wire/frame.h */
+    ORION_TRANSPORT_TCP = 4,    /* no shared memory: all data over the socket, wire/frame.h */
+    ORION_TRANSPORT_UCX = 5     /* the same frames over UCX, stream/ucx.h; the socket begins it and is its witness */
 } orion_transport_t;
 
 /* Python: "<QIIIIIIQII8QQ64s128s" */

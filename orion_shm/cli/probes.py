@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import ctypes.util
 import fcntl
 import os
 import platform
@@ -195,6 +196,20 @@ def check_openssl() -> Finding:
     return Finding("openssl", WARN, "no libssl.so.3 or libssl.so.1.1", remedy)
 
 
+def check_ucx() -> Finding:
+    """UCX, for ORION_TRANSPORT=ucx; what csrc/stream/libucp.c looks for."""
+    named = os.environ.get("ORION_LIBUCP")
+    with contextlib.suppress(ImportError):
+        from orion_server import ucx_wheel
+
+        named = named or ucx_wheel.library()
+    named = named or ctypes.util.find_library("ucp")
+    if named:
+        return Finding("ucx", OK, named)
+    remedy = "only for ORION_TRANSPORT=ucx: pip install 'orion-vgpu[ucx]'"
+    return Finding("ucx", WARN, "not installed", remedy)
+
+
 def check_huge_pages() -> Finding:
     """Whether shared memory may use huge pages."""
     path = Path("/sys/kernel/mm/transparent_hugepage/shmem_enabled")
@@ -298,6 +313,7 @@ def all_probes() -> Iterable[Callable[[], Finding]]:
         check_userfault,
         check_dev_shm,
         check_openssl,
+        check_ucx,
         check_huge_pages,
         check_address_space,
         check_cpu,

@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--server", metavar="ADDR", help="use this server: unix:PATH or HOST:PORT")
     parser.add_argument(
         "--transport",
-        choices=("auto", "shm", "tcp"),
+        choices=("auto", "shm", "tcp", "ucx"),
         help="how the program talks to the server (default: ORION_TRANSPORT, else auto: the best that works)",
     )
     parser.add_argument(
@@ -88,7 +88,9 @@ def execute(options: argparse.Namespace) -> int:
 
     if options.transport is not None:
         environment["ORION_TRANSPORT"] = options.transport
-    over_tcp = environment.get("ORION_TRANSPORT") == "tcp"
+    if environment.get("ORION_TRANSPORT") == "ucx":
+        servers.name_ucx(environment)
+    over_tcp = environment.get("ORION_TRANSPORT") in ("tcp", "ucx")
     address = servers.configured_address(options.server)
     private = options.device is not None or options.report is not None
     if address is None and not private and not over_tcp:
@@ -99,7 +101,8 @@ def execute(options: argparse.Namespace) -> int:
                 raise CommandError(f"--{name} is for a private server, but {address} is named")
     if over_tcp and address is not None and address.startswith("unix:"):
         raise CommandError(
-            f"transport tcp needs a server at HOST:PORT, but {address} is named; name its --bind address"
+            f"transport {environment['ORION_TRANSPORT']} needs a server at HOST:PORT, but {address} is named; "
+            "name its --bind address"
         )
     if address is not None:
         status = device_status(address, options.quiet)

@@ -97,6 +97,15 @@ def chosen_device(device: str) -> str:
     return drivers.choose(device)
 
 
+def name_ucx(environment: dict[str, str]) -> None:
+    """Tells a program where the UCX of PyPI is, if it is installed; the system's is found without."""
+    try:
+        from orion_server import ucx_wheel
+    except ImportError:
+        return
+    ucx_wheel.name_it(environment)
+
+
 def start_private(
     device: str,
     gmem_mib: int | None,

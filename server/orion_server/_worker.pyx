@@ -100,6 +100,7 @@ cdef extern from "worker/start.h":
         uint64_t data_bytes
         uint32_t files
         int driver
+        int ucx
 
     ctypedef struct orion_start_t:
         const char *device

@@ -172,7 +172,9 @@ def check(config: Config) -> None:
 
 
 def serve(config: Config, witness: socket.socket | None) -> None:
-    from . import supervisor
+    from . import supervisor, ucx_wheel
+
+    ucx_wheel.name_it(os.environ)  # for workers, should a client want UCX
 
     def ready(started: supervisor.Supervisor) -> None:
         logging.getLogger("orion.server").info("listening on %s", config.socket)

@@ -39,11 +39,12 @@ def choose(device: str) -> str:
 
 
 def worker_environment(device: str, environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a worker: nothing, but for a driver. ORION_DRIVER_SERVER is where a driver that is ours finds
-    its server, the second of a cascade."""
+    """The environment of a worker: nothing, but for UCX and for a driver. ORION_DRIVER_SERVER is where a driver that is
+    ours finds its server, the second of a cascade."""
+    kept = {k: v for k, v in environment.items() if k == "ORION_LIBUCP" or k.startswith("UCX_")}
     if device != "cuda":
-        return {}
-    kept = {k: v for k, v in environment.items() if k in KEPT_NAMES or k.startswith(KEPT)}
+        return kept
+    kept |= {k: v for k, v in environment.items() if k in KEPT_NAMES or k.startswith(KEPT)}
     if "ORION_DRIVER_SERVER" in environment:
         kept["ORION_SERVER"] = environment["ORION_DRIVER_SERVER"]
     return kept

@@ -197,11 +197,10 @@ class Greeter:
             credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
             pid, uid, _ = struct.unpack("3i", credentials)
             transport = hello.transport or wire.TRANSPORT_MEMFD
-            if transport == wire.TRANSPORT_TCP:
-                raise Refusal(
-                    wire.STATUS_REFUSED,
-                    errors.NOT_SUPPORTED,
-                    "transport tcp needs HOST:PORT in ORION_SERVER, not a unix socket",
+            if transport in (wire.TRANSPORT_TCP, wire.TRANSPORT_UCX):
+                name = wire.TRANSPORT_NAMES[transport]
+                raise _not_supported(
+                    f"transport {name} needs HOST:PORT in ORION_SERVER, not a unix socket"
                 )
             return Guest(client, hello, transport, max(pid, 0), uid, greeting.exchange)
         if hello.transport == wire.TRANSPORT_DEVSHM:
@@ -212,7 +211,10 @@ class Greeter:
                 "shared memory of this kind needs the server's unix socket: "
                 f"set ORION_SERVER=unix:{self._config.socket}, or ORION_TRANSPORT=tcp"
             )
-        tls = self._encrypts(greeting, hello)
+        over_ucx = hello.transport == wire.TRANSPORT_UCX
+        if over_ucx and self._config.tls == "required":
+            raise _not_supported("this server encrypts, and UCX does not: use ORION_TRANSPORT=tcp")
+        tls = not over_ucx and self._encrypts(greeting, hello)
         if not tls and not self._config.insecure_tcp and not peer.is_here(client):
             raise _not_supported(
                 "this server does not send a client's data unencrypted to another host: give it a token with "
@@ -220,7 +222,8 @@ class Greeter:
             )
         user = peer.user_of(client)
         uid = -1 if user is None else user
-        return Guest(client, hello, wire.TRANSPORT_TCP, 0, uid, greeting.exchange, tls)
+        transport = wire.TRANSPORT_UCX if over_ucx else wire.TRANSPORT_TCP
+        return Guest(client, hello, transport, 0, uid, greeting.exchange, tls)
 
     def _encrypts(self, greeting: Greeting, hello: wire.Hello) -> bool:
         """The client says whether it can and whether it wants to; keys are made of a token."""

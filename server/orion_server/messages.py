@@ -17,8 +17,8 @@ MAGIC = 0x4C54434F
 TEXT_MOST = 1024
 HEAD = struct.Struct("<IHHIiQQQ")
 READY = struct.Struct("<QII64s64s64s")
-ORDER = struct.Struct("<QQ8QIIII32s")
-ORDER_NONE, ORDER_TCP, ORDER_TLS = 0, 1, 2  # what a session on a socket runs over
+ORDER = struct.Struct("<QQ8QIIIIII32s")
+ORDER_NONE, ORDER_TCP, ORDER_TLS, ORDER_UCX = 0, 1, 2, 3  # what a session on a socket runs over
 CACHE_KEY = 32
 FDS_MOST = 4
 

@@ -52,7 +52,8 @@ class Session:
     since: float = field(default_factory=time.monotonic)
     told_to_wait: float = field(default_factory=time.monotonic)  # that its worker is starting
     exchange: Exchange | None = None  # the client has proved a token; the welcome is sealed in turn
-    key: bytes = b""  # of an encrypted session
+    tls: bool = False
+    key: bytes = b""  # of a session over TLS or UCX
     offers: dict[int, tuple[int, int]] = field(default_factory=dict)  # see adoption.py
     slot_fd: int = -1  # what the worker may fill for the object cache
     slot_bytes: int = 0
@@ -67,6 +68,11 @@ class Session:
     @property
     def id(self) -> int:
         return self.worker.id
+
+    @property
+    def on_socket(self) -> bool:
+        """The client's socket is the worker's: nobody else may read it."""
+        return self.transport in (wire.TRANSPORT_TCP, wire.TRANSPORT_UCX)
 
     def counters(self) -> Counters:
         if self.state is not State.ENDED:
@@ -171,7 +177,7 @@ class Session:
             "calls": counters.calls,
             "bytes": counters.bytes,
             "kernels": counters.kernels,
-            "transport": "tls" if self.key else wire.TRANSPORT_NAMES.get(self.transport, "?"),
+            "transport": "tls" if self.tls else wire.TRANSPORT_NAMES.get(self.transport, "?"),
             "connected": self.connected,
             "seconds": round((time.time() if alive else self.ended) - self.connected, 6),
             "state": self.state.value,

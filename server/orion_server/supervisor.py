@@ -144,15 +144,15 @@ class Supervisor:
         session = Session(worker, guest.client, hello, guest.pid, guest.uid, lease, guest.transport)
         session.client_pidfd = guest.pidfd()
         session.exchange = guest.exchange
-        if guest.tls and guest.exchange is not None:
+        session.tls = guest.tls
+        if guest.exchange is not None and (guest.tls or guest.transport == wire.TRANSPORT_UCX):
             session.key = guest.exchange.key()
         self.totals["sessions"] += 1
         self.sessions[session.id] = session
         self._watch(session)
         try:
             order = messages.Message(messages.Kind.START, text=self._order(session))
-            over_tcp = session.transport == wire.TRANSPORT_TCP
-            fds = [session.client.fileno()] if over_tcp else None
+            fds = [session.client.fileno()] if session.on_socket else None
             messages.send(worker.control, order, fds)
         except OSError as e:
             why = f"the worker does not take its order: {e.strerror}"
@@ -168,11 +168,13 @@ class Supervisor:
             session.transport == wire.TRANSPORT_DEVSHM,
             max(session.uid, 0),
             _stream_of(session),
+            bool(session.key),
+            0,
             session.key,
         )
 
     def _watch(self, session: Session) -> None:
-        if session.transport == wire.TRANSPORT_TCP:  # the worker reads it
+        if session.on_socket:  # the worker reads it
             self.loop.watch_end(session.client, lambda: self._on_client_exit(session))
         else:
             self.loop.watch(session.client, lambda: self._on_client(session))
@@ -262,7 +264,7 @@ class Supervisor:
             wire.Welcome(
                 session_id=session.id,
                 epoch=session.worker.epoch,
-                flags=flags | (wire.FLAG_TLS if session.key else 0),
+                flags=flags | (wire.FLAG_TLS if session.tls else 0),
                 range_base=message.a,
                 arena_bytes=message.b,
                 heap_bytes=message.c,
@@ -334,9 +336,9 @@ class Supervisor:
         if cause is not None and not session.client_gone:
             session.error = cause[1]
             notice = wire.encode_notice(wire.NOTICE_EPITAPH, cuda_result=cause[0], message=cause[1])
-            if session.transport == wire.TRANSPORT_TCP:
+            if session.on_socket:
                 notice = wire.frame_notice(session.worker.epoch, notice)
-                if session.key:  # nobody is left who could encrypt it
+                if session.key:  # it comes beside what the worker had, TLS or UCX
                     notice = seal_epitaph(session.key, notice)
             session.notify(notice)
             log.warning(
@@ -409,9 +411,11 @@ class Supervisor:
 
 
 def _stream_of(session: Session) -> int:
-    if session.transport != wire.TRANSPORT_TCP:
+    if not session.on_socket:
         return messages.ORDER_NONE
-    return messages.ORDER_TLS if session.key else messages.ORDER_TCP
+    if session.transport == wire.TRANSPORT_UCX:
+        return messages.ORDER_UCX
+    return messages.ORDER_TLS if session.tls else messages.ORDER_TCP
 
 
 def run(config: Config, ready: Callable[[Supervisor], None] | None = None) -> None:

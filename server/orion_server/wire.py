@@ -21,11 +21,13 @@ NOTICE = struct.Struct("<QIIQQiI256s")
 HELLO_HEAD = struct.Struct("<QII")  # enough to see whether the rest can be understood
 
 TRANSPORT_ANY, TRANSPORT_MEMFD, TRANSPORT_DEVSHM, TRANSPORT_LOCAL, TRANSPORT_TCP = 0, 1, 2, 3, 4
+TRANSPORT_UCX = 5
 TRANSPORT_NAMES = {
     TRANSPORT_MEMFD: "shm",
     TRANSPORT_DEVSHM: "/dev/shm",
     TRANSPORT_LOCAL: "local",
     TRANSPORT_TCP: "tcp",
+    TRANSPORT_UCX: "ucx",
 }
 
 # orion_status_t
@@ -112,7 +114,7 @@ def decode_hello(data: bytes) -> Hello:
     _, version, _, flags, pid, uid, transport, gmem, vgpu, ratio = values[:10]
     candidates = values[10:18]
     range_bytes, token, command = values[18:]
-    if transport not in (TRANSPORT_ANY, TRANSPORT_MEMFD, TRANSPORT_DEVSHM, TRANSPORT_TCP):
+    if transport == TRANSPORT_LOCAL or not TRANSPORT_ANY <= transport <= TRANSPORT_UCX:
         raise ProtocolError(
             f"the hello asks for transport {transport}, which this server does not know"
         )

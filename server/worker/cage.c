@@ -88,8 +88,25 @@ static const int allowed[] = {
 #endif
 };
 
-static int install_filter(void)
+/* And where UCX runs: its tcp connects and accepts when the two ends meet, which is after the cage has closed since what
+ * the client says of itself is parsed then; RDMA registers memory. Paths stay closed, unix sockets too. */
+static const int allowed_ucx[] = {
+    SYS_epoll_create1, SYS_epoll_ctl,   SYS_epoll_pwait, SYS_eventfd2, SYS_connect,
+    SYS_bind,          SYS_listen,      SYS_accept,      SYS_accept4,  SYS_setsockopt,
+    SYS_getsockopt,    SYS_getsockname, SYS_getpeername, SYS_shutdown, SYS_ioctl,
+#ifdef SYS_epoll_wait
+    SYS_epoll_wait,
+#endif
+};
+
+#define ALLOWED (sizeof allowed / sizeof allowed[0])
+#define ALLOWED_UCX (sizeof allowed_ucx / sizeof allowed_ucx[0])
+
+static int install_filter(int ucx)
 {
+    int numbers[ALLOWED + ALLOWED_UCX];
+    memcpy(numbers, allowed, sizeof allowed);
+    memcpy(numbers + ALLOWED, allowed_ucx, sizeof allowed_ucx);
     const struct sock_filter tail[] = {
         RULE_THREADS,
         RULE_SIGNALS,
@@ -131,6 +148,13 @@ static int install_filter(void)
         JUMP(BPF_JEQ, SO_INCOMING_CPU, 0, 1),
         ALLOW,
         REFUSE,
+        /* networks for UCX alone */
+        JUMP(BPF_JEQ, ucx ? SYS_socket : NO_CALL, 0, 5),
+        LOAD(args[0]),
+        JUMP(BPF_JEQ, AF_INET, 1, 0),
+        JUMP(BPF_JEQ, AF_INET6, 0, 1),
+        ALLOW,
+        REFUSE,
         /* prctl: names of threads and of mappings */
         JUMP(BPF_JEQ, SYS_prctl, 0, 5),
         LOAD(args[0]),
@@ -140,7 +164,7 @@ static int install_filter(void)
         REFUSE,
         REFUSE,
     };
-    return orion_cage_install(allowed, sizeof allowed / sizeof allowed[0], (struct sock_filter)ALLOW, tail,
+    return orion_cage_install(numbers, ALLOWED + (ucx ? ALLOWED_UCX : 0), (struct sock_filter)ALLOW, tail,
                               sizeof tail / sizeof tail[0]);
 }
 
@@ -201,7 +225,7 @@ int orion_cage_enter(const orion_cage_t *cage, char *why, size_t why_bytes)
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
         goto err;
     step = "install the system call filter";
-    if (cage->driver ? orion_cage_filter_driver() : install_filter())
+    if (cage->driver ? orion_cage_filter_driver(cage->ucx) : install_filter(cage->ucx))
         goto err;
     return 0;
 

@@ -99,8 +99,9 @@ static const int denied[] = {
 #endif
 };
 
-int orion_cage_filter_driver(void)
+int orion_cage_filter_driver(int networks)
 {
+    const unsigned only_unix = networks ? NO_CALL : SYS_socket;
     const struct sock_filter tail[] = {
         RULE_THREADS,
         RULE_SIGNALS,
@@ -125,8 +126,8 @@ int orion_cage_filter_driver(void)
         JUMP(BPF_JEQ, getpid(), 0, 1),
         ALLOW,
         REFUSE,
-        /* unix sockets (a driver's daemons), no networks */
-        JUMP(BPF_JEQ, SYS_socket, 0, 4),
+        /* unix sockets (a driver's daemons), no networks but for UCX */
+        JUMP(BPF_JEQ, only_unix, 0, 4),
         LOAD(args[0]),
         JUMP(BPF_JEQ, AF_UNIX, 0, 1),
         ALLOW,

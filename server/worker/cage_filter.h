@@ -16,6 +16,7 @@
 #define LOAD_HIGH(field) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (unsigned)(offsetof(struct seccomp_data, field) + 4))
 #define JUMP(test, value, yes, no) BPF_JUMP(BPF_JMP | test | BPF_K, (unsigned)(value), yes, no)
 #define RETURN(action) BPF_STMT(BPF_RET | BPF_K, (action))
+#define NO_CALL 0x7fffffffu /* the number of no system call: a rule for it is none */
 #define REFUSE RETURN(SECCOMP_RET_ERRNO | EPERM)
 #define ALLOW RETURN(SECCOMP_RET_ALLOW)
 

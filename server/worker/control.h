@@ -56,13 +56,15 @@ typedef struct orion_order {
     uint32_t devshm;
     uint32_t owner_uid; /* /dev/shm mode */
     uint32_t stream;    /* enum orion_order_stream */
-    uint8_t key[32];    /* ORION_ORDER_TLS: of this session alone */
+    uint32_t has_key;
+    uint32_t reserved;
+    uint8_t key[32]; /* of this session alone */
 } orion_order_t;
 
 /* The client's socket comes along, unless NONE: the session is on it. */
-enum orion_order_stream { ORION_ORDER_NONE = 0, ORION_ORDER_TCP = 1, ORION_ORDER_TLS = 2 };
+enum orion_order_stream { ORION_ORDER_NONE = 0, ORION_ORDER_TCP = 1, ORION_ORDER_TLS = 2, ORION_ORDER_UCX = 3 };
 
-_Static_assert(sizeof(orion_order_t) == 128, "orion_server/messages.py writes this layout");
+_Static_assert(sizeof(orion_order_t) == 136, "orion_server/messages.py writes this layout");
 
 /* The text of ORION_CONTROL_READY. */
 typedef struct orion_ready {

@@ -122,6 +122,15 @@ static orion_status_t await_order(orion_order_t *order, int *socket_p)
     return status;
 }
 
+static orion_port_stream_t stream_of(const orion_order_t *order)
+{
+    if (!order)
+        return ORION_PORT_PLAIN;
+    return order->stream == ORION_ORDER_TLS   ? ORION_PORT_TLS
+           : order->stream == ORION_ORDER_UCX ? ORION_PORT_UCX
+                                              : ORION_PORT_PLAIN;
+}
+
 /* Segments take longest: they are made for the usual client before there is one, and anew for an unusual one. */
 static orion_status_t open_port(const orion_start_t *start, const orion_order_t *order, int socket,
                                 orion_port_t **port_p, char *why, size_t why_bytes)
@@ -131,7 +140,8 @@ static orion_status_t open_port(const orion_start_t *start, const orion_order_t 
                                       .flags = flags,
                                       .witness_fd = start->control_fd,
                                       .devshm = order && order->devshm,
-                                      .tls_key = order && order->stream == ORION_ORDER_TLS ? order->key : NULL,
+                                      .stream = stream_of(order),
+                                      .key = order && order->has_key ? order->key : NULL,
                                       .owner_uid = order ? order->owner_uid : 0};
     if (order && !order->devshm && !order->stream && (flags & ORION_FLAG_MEMBARRIER))
         return ORION_OK;
@@ -171,6 +181,7 @@ int orion_start_worker(const orion_start_t *start)
     orion_faults_install(&line);
     orion_cage_t cage = start->cage;
     cage.driver = strcmp(start->device, "cuda") == 0;
+    cage.ucx = order.stream == ORION_ORDER_UCX;
     if (orion_cage_enter(&cage, why, sizeof why))
         return failed(CUDA_ERROR_SYSTEM_NOT_READY, why);
 
@@ -179,6 +190,7 @@ int orion_start_worker(const orion_start_t *start)
         status = await_proof(config.port);
     if (status == ORION_OK)
         status = orion_worker_serve(w);
+    orion_port_drain(config.port);
     if (w->said_goodbye) {
         orion_control_tell(&line, ORION_CONTROL_GOODBYE, 0, 0, 0, NULL, 0);
         return 0;

@@ -171,6 +171,13 @@ def run(
     return Result(code, out, error, time.monotonic() - began)
 
 
+def said_once(error: str) -> str:
+    """The one line about the transport in what a program said."""
+    lines = [line for line in error.splitlines() if line.startswith("orion: transport ")]
+    assert len(lines) == 1, error
+    return lines[0]
+
+
 @dataclass
 class Server:
     """`orion up` with its own socket."""

@@ -23,6 +23,7 @@ from e2e_support import (
     Server,
     is_alive,
     running_server,
+    said_once,
     wait_until,
 )
 from test_tour import STOPS
@@ -43,13 +44,6 @@ def tcp_server(environment: dict[str, str]) -> Iterator[Server]:
         server.environment["ORION_SERVER"] = server.smi()["servers"][0]["bind"]
         server.environment["ORION_TRANSPORT"] = "tcp"
         yield server
-
-
-def said_once(error: str) -> str:
-    """The one line about the transport."""
-    lines = [line for line in error.splitlines() if line.startswith("orion: transport ")]
-    assert len(lines) == 1, error
-    return lines[0]
 
 
 @pytest.mark.parametrize("cudart", RUNTIMES)

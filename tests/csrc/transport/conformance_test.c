@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What every transport promises, once, run against each of them: shm (two processes, memfds), devshm (two processes,
- * files), fence (shm without membarrier), tcp (two processes, a socket), tls (the same, encrypted), local (the in-process twin), faulty (a wrapper
+ * files), fence (shm without membarrier), tcp (two processes, a socket), tls (the same, encrypted), ucx and ucx_shm (the same, over UCX and its own tcp or shared memory), local (the in-process twin), faulty (a wrapper
  * that injects nothing).
  * `conformance_test [TRANSPORT]`; the twin's library is named by ORION_TEST_TWIN. */
 #define _GNU_SOURCE
@@ -15,6 +15,7 @@
 #include "echo_worker.h"
 #include "shm/layout.h"
 #include "stream/libssl.h"
+#include "stream/libucp.h"
 #include "transport/faulty.h"
 #include "transport/link.h"
 #include "transport/shm.h"
@@ -36,7 +37,7 @@ static int two_processes(void)
 
 static int over_stream(void)
 {
-    return strcmp(transport, "tcp") == 0 || strcmp(transport, "tls") == 0;
+    return strcmp(transport, "tcp") == 0 || strcmp(transport, "tls") == 0 || strncmp(transport, "ucx", 3) == 0;
 }
 
 static void session_open(session_t *s)
@@ -50,6 +51,8 @@ static void session_open(session_t *s)
         if (strcmp(transport, "fence") == 0)
             MUST(setenv("ORION_TEST_FENCE", "1", 1) == 0);
         int tcp = over_stream();
+        if (strncmp(transport, "ucx", 3) == 0)
+            hello.transport = ORION_TRANSPORT_UCX;
         int socket = echo_fork(&s->server, tcp                                ? ECHO_TCP
                                            : strcmp(transport, "devshm") == 0 ? ECHO_DEVSHM
                                                                               : ECHO_MEMFD);
@@ -514,9 +517,15 @@ static const check_case_t cases[] = {
     CASE(a_closed_session_leaves_nothing_behind),
 };
 
+static int skip(int argc, const char *why, int failed)
+{
+    printf("skipped: %s\n", why);
+    return argc > 1 ? 77 : failed;
+}
+
 int main(int argc, char **argv)
 {
-    static const char *const all[] = {"shm", "devshm", "fence", "local", "faulty", "tcp", "tls"};
+    static const char *const all[] = {"shm", "devshm", "fence", "local", "faulty", "tcp", "tls", "ucx", "ucx_shm"};
     int failed = 0, ran = 0;
     char why[200];
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
@@ -524,12 +533,17 @@ int main(int argc, char **argv)
             continue;
         transport = all[i];
         if (strcmp(transport, "tls") == 0) {
-            if (orion_libssl(why, sizeof(why)) == NULL) {
-                printf("skipped: %s\n", why);
-                return argc > 1 ? 77 : failed;
-            }
+            if (orion_libssl(why, sizeof(why)) == NULL)
+                return skip(argc, why, failed);
             MUST(setenv("ORION_TOKEN", "me.correct-horse-battery-staple", 1) == 0);
             MUST(setenv("ORION_TLS", "required", 1) == 0);
+        }
+        if (strncmp(transport, "ucx", 3) == 0) {
+            (void)unsetenv("ORION_TLS");
+            if (orion_libucp(why, sizeof(why)) == NULL)
+                return skip(argc, why, failed);
+            if (strcmp(transport, "ucx_shm") == 0)
+                MUST(setenv("UCX_TLS", "posix", 1) == 0);
         }
         printf("-- %s\n", transport);
         failed |= check_main(argc > 1 ? argc - 1 : 1, argc > 1 ? argv + 1 : argv, cases,

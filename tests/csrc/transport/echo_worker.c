@@ -265,9 +265,11 @@ orion_status_t echo_serve(int socket, int devshm)
             .epoch = ECHO_EPOCH, .flags = hello.flags, .witness_fd = socket, .devshm = devshm};
         if (getenv("ORION_TEST_FENCE") != NULL)
             config.flags = 0;
-        if (w.sealed)
-            config.tls_key = w.key;
-        w.stream = hello.transport == ORION_TRANSPORT_TCP;
+        bool over_ucx = hello.transport == ORION_TRANSPORT_UCX;
+        config.stream = over_ucx ? ORION_PORT_UCX : w.sealed ? ORION_PORT_TLS : ORION_PORT_PLAIN;
+        w.sealed |= over_ucx && named;
+        config.key = w.sealed ? w.key : NULL;
+        w.stream = over_ucx || hello.transport == ORION_TRANSPORT_TCP;
         status = w.stream ? orion_port_create_stream(&config, dup(socket), &w.port, why, sizeof(why))
                           : orion_port_create(&config, &w.port, why, sizeof(why));
     }
@@ -284,7 +286,7 @@ orion_status_t echo_serve(int socket, int devshm)
     welcome.arena_bytes = w.range_base != 0 && !w.stream ? hello.range_bytes / 2 : 0;
     orion_field_set(welcome.device, sizeof(welcome.device), "echo");
     orion_port_describe(w.port, &welcome);
-    if (w.sealed)
+    if (w.sealed && hello.transport == ORION_TRANSPORT_TCP)
         welcome.flags |= ORION_FLAG_TLS;
     if (named)
         orion_token_proof(&token, &exchange, &welcome, welcome.proof);

@@ -287,23 +287,18 @@ static uint32_t least(uint32_t a, uint32_t b)
     return a < b ? a : b;
 }
 
-/* As the client cuts a copy: an eighth of it, within bounds. */
-static uint32_t chunk_of(uint32_t bytes)
-{
-    uint32_t chunk = (bytes / 8 + 4095) & ~4095u;
-    return chunk < ORION_STAGE_BYTES ? chunk : ORION_STAGE_BYTES;
-}
+/* As the client cuts a copy: a chunk of a stream is filled before the next one is begun. */
+#define CHUNK ORION_STAGE_BYTES
 
 static double run_in(void *arg)
 {
     static double rates[20];
     caller_t *c = arg;
-    uint32_t chunk = chunk_of(c->bytes);
     for (int i = 0; i < rounds(c->bytes); i++) {
         int64_t start = bench_now_ns();
-        for (uint32_t at = 0; at < c->bytes; at += chunk) {
+        for (uint32_t at = 0; at < c->bytes; at += CHUNK) {
             orion_stage_t stage;
-            uint32_t n = least(c->bytes - at, chunk);
+            uint32_t n = least(c->bytes - at, CHUNK);
             check(orion_link_stage_claim(c->link, &stage));
             check(orion_link_stage_send(c->link, &stage, c->host + at, n));
             uint32_t words[4] = {stage.index, stage.sequence, at, n};
@@ -319,20 +314,19 @@ static double run_out(void *arg)
 {
     static double rates[20];
     caller_t *c = arg;
-    uint32_t chunk = chunk_of(c->bytes);
     for (int i = 0; i < rounds(c->bytes); i++) {
         orion_stage_t stages[ORION_STAGE_COUNT];
         uint32_t ahead = 0, at = 0;
         int64_t start = bench_now_ns();
         for (uint32_t done = 0, index = 0; done < c->bytes; index++) {
-            for (; ahead < c->bytes && ahead - done < 8 * chunk; ahead += chunk) {
+            for (; ahead < c->bytes && ahead - done < 8 * CHUNK; ahead += CHUNK) {
                 orion_stage_t *stage = &stages[at++ % ORION_STAGE_COUNT];
                 check(orion_link_stage_claim(c->link, stage));
-                uint32_t words[4] = {stage->index, stage->sequence, ahead, least(c->bytes - ahead, chunk)};
+                uint32_t words[4] = {stage->index, stage->sequence, ahead, least(c->bytes - ahead, CHUNK)};
                 post(c, OP_OUT, ORION_SLOT_NONE, words, sizeof(words));
             }
             const orion_stage_t *stage = &stages[index % ORION_STAGE_COUNT];
-            uint32_t n = least(c->bytes - done, chunk);
+            uint32_t n = least(c->bytes - done, CHUNK);
             check(orion_link_stage_collect(c->link, stage, c->host + done, n));
             done += n;
         }

@@ -22,6 +22,7 @@ typedef struct orion_stage {
     uint32_t sequence; /* goes into the record as it is */
     void *data;
     size_t bytes;
+    size_t least; /* a copy in several chunks fills so much of each: less costs more than overlapping gains */
 } orion_stage_t;
 
 typedef struct orion_link_ops {

@@ -7,6 +7,8 @@
 
 #include "base/clock.h"
 
+#define STAGE_LEAST (32u << 10) /* a wake and a record cost about what copying so much does */
+
 /* ---- staging ---- */
 
 /* Sequences only grow: done is reached when the worker is at or beyond it. */
@@ -52,7 +54,8 @@ orion_status_t orion_memory_stage_claim(orion_link_t *base, orion_stage_t *stage
     *stage_p = (orion_stage_t){.index = index,
                                .sequence = link->stage_sequence,
                                .data = orion_command_stage(link->command, index),
-                               .bytes = ORION_STAGE_BYTES};
+                               .bytes = ORION_STAGE_BYTES,
+                               .least = STAGE_LEAST};
     return ORION_OK;
 }
 

@@ -87,7 +87,8 @@ static orion_status_t tcp_stage_claim(orion_link_t *base, orion_stage_t *stage_p
     *stage_p = (orion_stage_t){.index = index,
                                .sequence = link->stage_sequence,
                                .data = link->chunks + (size_t)index * ORION_STAGE_BYTES,
-                               .bytes = ORION_STAGE_BYTES};
+                               .bytes = ORION_STAGE_BYTES,
+                               .least = ORION_STAGE_BYTES}; /* a stream overlaps within a chunk */
     return ORION_OK;
 }
 

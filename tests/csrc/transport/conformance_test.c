@@ -266,6 +266,7 @@ static void staging_flows_both_ways(void)
     for (uint32_t i = 0; i < 3 * ORION_STAGE_COUNT; i++) {
         orion_stage_t stage;
         CHECK_EQUAL(orion_link_stage_claim(s.link, &stage), ORION_OK);
+        CHECK(stage.least > 0 && stage.least <= stage.bytes);
         CHECK_EQUAL(stage.index, i % ORION_STAGE_COUNT);
         memset(stage.data, (int)(i & 0x7f), stage.bytes);
         sum += (uint64_t)(i & 0x7f) * (ORION_STAGE_BYTES / 4096);

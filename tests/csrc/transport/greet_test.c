@@ -9,7 +9,9 @@
 #include "base/fd.h"
 #include "echo_worker.h"
 #include "shm/layout.h"
+#include "stream/libssl.h"
 #include "transport/greet.h"
+#include "transport/tcp.h"
 #include "wire/token.h"
 
 #define TOKEN "me.correct-horse-battery-staple"
@@ -20,6 +22,8 @@ static char why[400];
 typedef struct server {
     int socket;
     const char *token; /* that it goes by; NULL: it asks for none */
+    uint32_t flags;    /* of its welcome */
+    const char *noise; /* that it sends behind it */
     uint32_t flip;     /* + 1: that byte of the welcome is another than the one it has proved */
     bool twice, unasked, silent, notice_instead;
     bool heard, right; /* it has had an answer, and that was right */
@@ -49,6 +53,7 @@ static void *serve(void *arg)
     orion_welcome_init(&welcome);
     welcome.epoch = 1;
     welcome.slots = ORION_REPLY_SLOTS;
+    welcome.flags = s->flags;
     if (s->token != NULL || s->unasked) {
         send_challenge(s, &exchange);
         if (s->twice)
@@ -66,6 +71,8 @@ static void *serve(void *arg)
     if (s->flip != 0)
         ((uint8_t *)&welcome)[s->flip - 1] ^= 1;
     (void)orion_fd_send(s->socket, &welcome, sizeof(welcome), NULL, 0);
+    if (s->noise != NULL)
+        (void)orion_fd_send(s->socket, s->noise, strlen(s->noise), NULL, 0);
     (void)shutdown(s->socket, SHUT_WR);
     while (recv(s->socket, text, sizeof(text), 0) > 0) { /* to its end: closing earlier could take the welcome along */
     }
@@ -170,6 +177,53 @@ static void notice_that_does_not_belong_there_is_refused(void)
     CHECK_EQUAL(greet(&s, 1, NULL), ORION_PROTOCOL);
 }
 
+/* A whole session, whose server has flags in its welcome and then says something. */
+static orion_status_t open_session(server_t *s, const char *tls)
+{
+    int pair[2];
+    orion_hello_t hello;
+    orion_welcome_t welcome;
+    orion_link_t *link;
+    MUST(echo_tcp_pair(pair) == 0);
+    MUST(setenv("ORION_TOKEN", TOKEN, 1) == 0 && setenv("ORION_TLS", tls, 1) == 0);
+    s->socket = pair[1];
+    MUST(pthread_create(&s->thread, NULL, serve, s) == 0);
+    orion_hello_init(&hello);
+    hello.flags = ORION_FLAG_NO_RANGE;
+    why[0] = '\0';
+    orion_status_t status = orion_tcp_open_socket(pair[0], "the test", &hello, &welcome, &link, why, sizeof(why));
+    if (status == ORION_OK)
+        orion_link_close(link);
+    MUST(pthread_join(s->thread, NULL) == 0);
+    (void)unsetenv("ORION_TLS");
+    return status;
+}
+
+static void server_that_promises_tls_and_speaks_something_else_is_refused(void)
+{
+    if (orion_libssl(why, sizeof(why)) == NULL) {
+        printf("skipped: %s\n", why);
+        return;
+    }
+    server_t noise = {.token = TOKEN, .flags = ORION_FLAG_TLS, .noise = "HTTP/1.1 200 OK\r\n\r\n"};
+    CHECK_EQUAL(open_session(&noise, "required"), ORION_PROTOCOL);
+    CHECK(strstr(why, "no stream over TLS") != NULL);
+    server_t silent = {.token = TOKEN, .flags = ORION_FLAG_TLS};
+    CHECK(open_session(&silent, "required") != ORION_OK);
+    CHECK(strstr(why, "no stream over TLS") != NULL);
+}
+
+static void server_that_encrypts_unasked_or_not_at_all_is_refused(void)
+{
+    server_t unasked = {.token = TOKEN, .flags = ORION_FLAG_TLS}, plain = {.token = TOKEN};
+    CHECK_EQUAL(open_session(&unasked, "off"), ORION_PROTOCOL);
+    CHECK(strstr(why, "nobody asked") != NULL);
+    if (orion_libssl(why, sizeof(why)) == NULL)
+        return;
+    CHECK_EQUAL(open_session(&plain, "required"), ORION_REFUSED);
+    CHECK(strstr(why, "does not encrypt") != NULL);
+}
+
 static void token_that_is_none_is_named_before_anything_is_sent(void)
 {
     int pair[2], fds[2];
@@ -192,4 +246,6 @@ CHECK_MAIN(CASE(both_sides_prove_the_token_and_have_one_key), CASE(server_with_a
            CASE(server_over_tcp_that_asks_for_no_token_is_refused), CASE(unix_socket_needs_no_token),
            CASE(challenge_without_a_token_or_a_second_one_is_refused),
            CASE(notice_that_does_not_belong_there_is_refused),
+           CASE(server_that_promises_tls_and_speaks_something_else_is_refused),
+           CASE(server_that_encrypts_unasked_or_not_at_all_is_refused),
            CASE(token_that_is_none_is_named_before_anything_is_sent))

@@ -106,7 +106,8 @@ def execute(options: argparse.Namespace) -> int:
         if not options.quiet:
             announce(named_server(address, status))
         environment["ORION_SERVER"] = address
-        python_programs.prepare(environment, library, python_programs.wants_ptx(status))
+        ptx = python_programs.wants_ptx((status or {}).get("devices", []))
+        python_programs.prepare(environment, library, ptx)
         return run_program(path, program, environment)
 
     device = servers.chosen_device(options.device or "auto")
@@ -115,7 +116,8 @@ def execute(options: argparse.Namespace) -> int:
         if not options.quiet:
             announce(f"{servers.private_devices(server)[0]['name']} of a private server")
         environment["ORION_SERVER"] = servers.bound_address(server) if over_tcp else server.address
-        python_programs.prepare(environment, library, device != "cuda")
+        known = servers.private_devices(server) if device == "cuda" else [{"kind": device}]
+        python_programs.prepare(environment, library, python_programs.wants_ptx(known))
         code = run_program(path, program, environment)
         report = server.stop()
     if options.report is not None:

@@ -107,6 +107,7 @@ def fake_server(monkeypatch: pytest.MonkeyPatch) -> FakeServer:
         return fake.statuses[address]
 
     contents = {
+        "drivers": {"choose": lambda device: "cpu" if device == "auto" else device},
         "embedded": {"start": begin},
         "errors": {"OrionServerError": FakeError},
         "paths": {

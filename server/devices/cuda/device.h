@@ -174,7 +174,8 @@ struct orion_module {
     CUmodule handle;
     orion_image_t image; /* what can be read of it without the driver */
     orion_function_t *functions;
-    const char **names; /* of kernels */
+    uint32_t kernel_count;
+    const char **names; /* of kernels; NULL until somebody asks */
     uint32_t name_count;
 };
 

@@ -122,6 +122,9 @@ typedef struct orion_device_counters {
 typedef struct orion_device_ops {
     const char *name; /* "cpu", "cuda", "null" */
 
+    /* NULL, or what opening takes long for and needs no client: called alone, at most once in a process, before open.
+     * What fails here fails again in open, which says why. */
+    void (*warm)(void);
     /* Alone; starts the pool's threads (so call it after fork and before the sandbox closes). why gets a sentence
      * when it fails. */
     CUresult (*open)(const orion_device_config_t *config, orion_device_t **device_p, char *why, size_t why_bytes);

@@ -85,6 +85,8 @@ typedef struct orion_worker_config {
     void *notice_self;
 } orion_worker_config_t;
 
+/* What the device can do before there is a client: a worker that waits for one. */
+void orion_worker_warm(const char *device);
 CUresult orion_worker_open(const orion_worker_config_t *config, orion_worker_t **worker_p, char *why, size_t why_bytes);
 void orion_worker_close(orion_worker_t *worker);
 

@@ -21,6 +21,7 @@ from e2e_support import (
     children_of,
     is_alive,
     run,
+    running_server,
     start,
     wait_until,
 )
@@ -97,7 +98,7 @@ def test_killed_program_leaves_nothing_in_either_server(
 ) -> None:
     outer = start([ORION, "run", "--device", "cuda", "--", build("faults"), "wait"], cascade)
     outer.expect("ready")
-    wait_until(lambda: len(inner.clients()) == 1, "a client of the second server", ERROR_SECONDS)
+    wait_until(inner.clients, "a client of the second server", ERROR_SECONDS)
     processes = children_of(outer.pid)
     outer.process.kill()
     outer.finish()
@@ -133,6 +134,29 @@ def test_device_suite_runs_before_a_server(cascade: dict[str, str], inner: Serve
         timeout=240,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def maps_driver(pid: int) -> bool:
+    """Whether the process has loaded a libcuda.so.1."""
+    return "libcuda.so.1" in Path(f"/proc/{pid}/maps").read_text()
+
+
+def test_driver_is_ready_in_a_waiting_worker_before_any_client_comes(
+    build: Build, cascade: dict[str, str], inner: Server
+) -> None:
+    with running_server(cascade, "--device", "cuda") as outer:
+        waiting = wait_until(inner.clients, "a worker that has called cuInit")[0]["pid"]
+        assert outer.clients() == []
+        assert maps_driver(waiting)
+        zygote = int(Path(f"/proc/{waiting}/stat").read_text().rpartition(")")[2].split()[1])
+        assert not maps_driver(zygote)  # what it forks could not use it
+        program = outer.start(build("faults"), "wait")
+        program.expect("ready")
+        assert outer.client_of(program.pid)["worker_pid"] == waiting
+        program.say("go on")
+        code, out, error = program.finish()
+        assert code == 0, out + error
+    wait_until(lambda: inner.clients() == [], "the second server to be left alone", ERROR_SECONDS)
 
 
 def test_worker_with_a_driver_is_caged(

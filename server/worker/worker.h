@@ -68,6 +68,7 @@ struct orion_worker {
     size_t function_count, function_room;
     struct orion_gates *gates; /* host functions that streams wait for */
     struct orion_compiling *compiling;
+    char told[256];       /* to the client, last, of an image; under upload_lock: what fails alike is said once */
     char last_words[256]; /* why the session ended, if it did not end in order */
 };
 

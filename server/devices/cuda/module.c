@@ -55,6 +55,26 @@ static void list_names(orion_device_t *device, orion_module_t *module)
     free(names);
 }
 
+/* What the driver's error means to whoever built the program, and what to do. */
+static void explain(const orion_device_t *device, CUresult result, const char *words, char *log, size_t log_bytes)
+{
+    const int cuda = device->driver.version, *attributes = device->info.attributes;
+    const int major = attributes[CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR];
+    const int minor = attributes[CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR];
+    if (result == CUDA_ERROR_UNSUPPORTED_PTX_VERSION)
+        snprintf(log, log_bytes,
+                 "the program's PTX is newer than the server's driver, which is of CUDA %d.%d: update the driver, or "
+                 "build the program with CUDA %d (Python packages: those for CUDA %d, cupy-cuda%dx)",
+                 cuda / 1000, cuda % 1000 / 10, cuda / 1000, cuda / 1000, cuda / 1000);
+    else if (result == CUDA_ERROR_NO_BINARY_FOR_GPU)
+        snprintf(log, log_bytes,
+                 "the program holds machine code for other GPUs than this one, of compute capability %d.%d, and no PTX "
+                 "for it: build it with nvcc -gencode arch=compute_%d%d,code=compute_%d%d",
+                 major, minor, major, minor, major, minor);
+    else
+        snprintf(log, log_bytes, "%s%s%s", orion_driver_error(&device->driver, result), words[0] ? ": " : "", words);
+}
+
 CUresult orion_cuda_module_load(orion_device_t *device, const void *image, size_t bytes, orion_module_t **module_p,
                                 char *log, size_t log_bytes)
 {
@@ -85,7 +105,7 @@ CUresult orion_cuda_module_load(orion_device_t *device, const void *image, size_
         goto err_free;
     result = orion_cuda_judge(device, device->driver.cuModuleLoadDataEx(&module->handle, code, 2, options, values));
     if (result != CUDA_SUCCESS) {
-        snprintf(log, log_bytes, "%s%s%s", orion_driver_error(&device->driver, result), words[0] ? ": " : "", words);
+        explain(device, result, words, log, log_bytes);
         goto err_unload;
     }
     module->kernel_count = count_kernels(device, module);

@@ -79,8 +79,10 @@ def main() -> int:
             return verdict(conformance(kit, setting, options.only), kit.notes)
     CLOCK.restart(CHECK_SECONDS)
     with on_gpu(kit) as setting:
+        found = figures(
+            kit, setting.ways
+        )  # first: the table is about them, and the time may be short
         checks = conformance(kit, setting, options.only)
-        found = figures(kit, setting.ways)
     say(f"{table.write(kit.root / 'docs' / 'gpu', gpu, kit, checks, found)} is written")
     return verdict(checks, kit.notes)
 

@@ -18,6 +18,8 @@ BUILD_SECONDS, CHECK_SECONDS = 480.0, 480.0
 CASCADE_SECONDS = (
     1800.0  # a machine without a GPU compiles every kernel for its processor, the first time
 )
+# Where container runtimes put a driver that the loader does not always look for (server/devices/cuda/driver.c).
+DRIVER_FOLDERS = ("/usr/local/nvidia/lib64", "/usr/lib/wsl/lib", "/run/opengl-driver/lib")
 DEVICE_NODES = ("/dev/nvidiactl", "/dev/dxg")  # Linux, WSL
 PROBE = """
 import ctypes, json, sys
@@ -137,6 +139,7 @@ def native_environment() -> dict[str, str]:
     """Without anything of Orion's."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("ORION_")}
     parts = kept.pop("LD_LIBRARY_PATH", "").split(":")
+    parts += [f for f in DRIVER_FOLDERS if f not in parts and Path(f, "libcuda.so.1").exists()]
     if others := [part for part in parts if part and not is_ours(part)]:
         kept["LD_LIBRARY_PATH"] = ":".join(others)
     preloaded = [p for p in kept.pop("LD_PRELOAD", "").split(":") if p and "liborion_" not in p]

@@ -74,9 +74,9 @@ def ready(kit: Kit, address: str, process: subprocess.Popen[bytes], log: Path) -
             asked = run(
                 [*kit.orion, "smi", "--json", "--server", address], kit.environment, READY_SECONDS
             )
-            servers = json.loads(asked.out)["servers"] if asked.good else []
-            if servers and servers[0].get("state", "ready") == "ready":
-                return str(servers[0]["bind"] or "")
+            known = json.loads(asked.out) if asked.good else {"devices": []}
+            if known["devices"]:
+                return str(known["servers"][0]["bind"] or "")
         time.sleep(0.05)
     words = " ".join(log.read_text(errors="replace").split())
     raise SystemExit(f"gpu-check: the server does not serve: {words[-600:] or 'it says nothing'}")

@@ -66,7 +66,7 @@ soak:
 	ORION_SOAK=1 ORION_KILLS=$(KILLS) $(BIN)/pytest tests/e2e/test_kills.py --timeout 0 $(ARGS)
 
 gpu-check:
-	@$(PYTHON) scripts/gpu_check.py --venv $(VENV) $(ARGS)
+	@$(PYTHON) -m scripts.gpu_check --venv $(VENV) $(ARGS)
 
 docs:
 	@$(BOOTSTRAP) --no-build

@@ -1,19 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * liborion_compilers.so, which `orion run` preloads: where the device runs PTX and no machine code, programs that ask
- * NVRTC or nvJitLink for a cubin get PTX instead. All this library does is to answer dlsym() for those names.
+ * NVRTC or nvJitLink for a cubin get PTX instead. It answers dlsym() for those names; and dlerror(), so as to say what
+ * is missing when a program has found no NVRTC (missing.c).
  */
 #ifndef ORION_CLIENT_COMPILERS_H
 #define ORION_CLIENT_COMPILERS_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 typedef void *(*orion_dlsym_fn)(void *handle, const char *name);
 
 void *orion_dlsym(void *handle, const char *name);
 
-/* dlsym() as it was before us. */
+/* A function of the C library as it was before us: "dlsym", "dlerror". */
+void *orion_real(const char *name);
 orion_dlsym_fn orion_real_dlsym(void);
+
+/* missing.c */
+char *orion_dlerror(void);
+void orion_nvrtc_is_there(void);
 
 /* Whether the device wants PTX: ORION_PTX says 0 or 1, else the driver is asked, once. */
 int orion_wants_ptx(void);

@@ -12,16 +12,24 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
+void *orion_real(const char *name)
+{
+    static const char *const versions[] = {"GLIBC_2.34", "GLIBC_2.2.5", "GLIBC_2.17"};
+    void *real = NULL;
+    for (unsigned i = 0; !real && i < sizeof versions / sizeof versions[0]; i++)
+        real = dlvsym(RTLD_NEXT, name, versions[i]);
+    if (!real) {
+        orion_say("the C library has no %s; unset LD_PRELOAD", name);
+        abort();
+    }
+    return real;
+}
+
 orion_dlsym_fn orion_real_dlsym(void)
 {
     static orion_dlsym_fn real; /* racing threads find the same */
-    static const char *const versions[] = {"GLIBC_2.34", "GLIBC_2.2.5", "GLIBC_2.17"};
-    for (unsigned i = 0; !real && i < sizeof versions / sizeof versions[0]; i++)
-        real = (orion_dlsym_fn)dlvsym(RTLD_NEXT, "dlsym", versions[i]);
-    if (!real) {
-        orion_say("the C library has no dlsym; unset LD_PRELOAD");
-        abort();
-    }
+    if (!real)
+        real = (orion_dlsym_fn)orion_real("dlsym");
     return real;
 }
 
@@ -35,6 +43,8 @@ EXPORT void *orion_dlsym(void *handle, const char *name)
         const char *plain = name[0] == '_' && name[1] == '_' ? name + 2 : name;
         if (!strncmp(plain, "nvrtc", 5) || !strncmp(plain, "nvJitLink", 9)) {
             void *found = real(handle, name);
+            if (found && plain[2] == 'r')
+                orion_nvrtc_is_there();
             if (found)
                 found = plain[2] == 'r' ? orion_nvrtc_hook(name, found) : orion_nvjitlink_hook(plain, found);
             return found;

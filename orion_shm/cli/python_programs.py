@@ -8,19 +8,28 @@ their compilers' calls with PTX (client/compilers/), and CuPy's cache on disk is
 from __future__ import annotations
 
 import os
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
-
-from orion_shm.cli.servers import Status
+from typing import Any
 
 PRELOAD = "liborion_compilers.so"
 CACHE = "orion-ptx"
+CPU_DEVICE = (
+    "Orion CPU device"  # how it is called, behind however many servers (hook.c asks for the same)
+)
 
 
-def wants_ptx(status: Status | None) -> bool | None:
-    """Whether the devices of a server run PTX alone; None when that is not known before the program has connected."""
-    kinds = {str(device.get("kind")) for device in (status or {}).get("devices", [])}
-    return None if not kinds else "cuda" not in kinds
+def wants_ptx(devices: Sequence[Mapping[str, Any]]) -> bool | None:
+    """Whether a server's devices run PTX alone; None when they are not known before the program has connected.
+
+    A device of kind cuda is a GPU, unless its driver is Orion's own library in front of a CPU device.
+    """
+    if not devices:
+        return None
+    return all(
+        device.get("kind") != "cuda" or str(device.get("name")).startswith(CPU_DEVICE)
+        for device in devices
+    )
 
 
 def prepare(environment: MutableMapping[str, str], library: Path, ptx: bool | None) -> None:

@@ -109,7 +109,8 @@ def execute(options: argparse.Namespace) -> int:
         if not options.quiet:
             announce(named_server(address, status))
         environment["ORION_SERVER"] = address
-        python_programs.prepare(environment, library, python_programs.wants_ptx(status))
+        ptx = python_programs.wants_ptx((status or {}).get("devices", []))
+        python_programs.prepare(environment, library, ptx)
         return run_program(path, program, environment)
 
     device = servers.chosen_device(options.device or "auto")
@@ -121,7 +122,8 @@ def execute(options: argparse.Namespace) -> int:
         environment["ORION_SERVER"] = servers.bound_address(server) if over_tcp else server.address
         if server.token is not None:
             environment["ORION_TOKEN"] = server.token
-        python_programs.prepare(environment, library, device != "cuda")
+        known = servers.private_devices(server) if device == "cuda" else [{"kind": device}]
+        python_programs.prepare(environment, library, python_programs.wants_ptx(known))
         code = run_program(path, program, environment)
         report = server.stop()
     if options.report is not None:

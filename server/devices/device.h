@@ -6,8 +6,8 @@
  * Rules that hold for every operation:
  *  - Any thread may call any operation at any time, except that open and close stand alone and that nothing may be
  *    called, or still be under way, between reset() and its done callback. Handles are trusted: the worker has looked them up.
- *  - None blocks, except module_load, module_function (they may compile) and close (joins threads). mem_alloc and
- *    module_load may call the granter, so they take as long as the granter does.
+ *  - None blocks, except module_load, module_function, module_global, module_names (they may compile) and close (joins
+ *    threads). mem_alloc and module_load may call the granter, so they take as long as the granter does.
  *  - A result other than CUDA_SUCCESS means that nothing was enqueued and that `done` will not be called.
  *  - `done` may be NULL. Otherwise it is called exactly once, from any thread, possibly before the operation
  *    returns, never with a lock held; it must not block and may call operations of the same device. Callbacks of one
@@ -122,6 +122,9 @@ typedef struct orion_device_counters {
 typedef struct orion_device_ops {
     const char *name; /* "cpu", "cuda", "null" */
 
+    /* NULL, or what opening takes long for and needs no client: called alone, at most once in a process, before open.
+     * What fails here fails again in open, which says why. */
+    void (*warm)(void);
     /* Alone; starts the pool's threads (so call it after fork and before the sandbox closes). why gets a sentence
      * when it fails. */
     CUresult (*open)(const orion_device_config_t *config, orion_device_t **device_p, char *why, size_t why_bytes);

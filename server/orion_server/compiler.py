@@ -61,9 +61,10 @@ class FunctionInfo:
 
 @dataclass
 class _Module:
-    ptx: Any  # orion_server.ptx.Module
-    target: int  # 80 for .target sm_80; CUB chooses its tuning by it
-    prints: bool
+    outline: Any  # orion_server.ptx.Outline
+    ptx: Any  # orion_server.ptx.Module; None as long as the outline alone was needed
+    image: bytes  # to be indexed when a kernel has to be compiled
+    key: str  # of the outline in the cache; "": it is not kept
     code: dict[str, Any] = field(default_factory=dict)  # name -> CompiledKernel
 
 
@@ -108,26 +109,22 @@ class Compiler:
         self._ids = itertools.count(1)
 
     def load(self, image: bytes) -> LoadedImage:
+        """What the device needs of an image; a large one that this tenant has sent before is not read again."""
         from . import ptx
-        from .images import ptx_of
 
-        texts = ptx_of(image, CAPABILITY)
-        try:
-            text = texts[0] if len(texts) == 1 else ptx.join(texts)
-            module = ptx.complete(text)
-            kernels = list(module.kernels)
-        except ptx.PtxError as e:
-            raise ImageError(errors.INVALID_PTX, str(e)) from e
-        except RecursionError as e:
-            raise ImageError(errors.INVALID_PTX, "the PTX is nested too deeply") from e
-        found = _TARGET.search(text)
         number = next(self._ids)
-        self._modules[number] = _Module(
-            module,
-            int(found[1]) if found else CAPABILITY,
-            any(name in text for name in ("vprintf", "__assertfail")),
-        )
-        data = module.data
+        kept = self._runs and len(image) >= ptx.OUTLINE_LEAST
+        key = ptx.outline_key(image) if kept else ""
+        blob = self._cache.get(key) if key else None
+        outline = ptx.unpack_outline(key, blob) if blob is not None else None
+        module = _Module(outline, None, image, key)
+        if outline is None:
+            outline = module.outline = self._index(module)
+            self._keep(module)
+        if not key:
+            module.image = b""
+        self._modules[number] = module
+        data, kernels = outline.data, list(outline.kernels)
         return LoadedImage(
             number,
             data.size,
@@ -142,37 +139,78 @@ class Compiler:
             [(r.offset, r.target + r.addend) for r in data.relocations if not r.is_function],
         )
 
-    def function(self, number: int, name: str, wants_code: bool) -> tuple[int, FunctionInfo]:
-        """Address of the compiled kernel (0 when no code is wanted) and what the client may know of it."""
+    def _index(self, module: _Module) -> Any:
+        """Reads the image's text; the outline of what is in it."""
+        from . import ptx
+        from .images import ptx_of
+
+        texts = ptx_of(module.image, CAPABILITY)
+        try:
+            text = texts[0] if len(texts) == 1 else ptx.join(texts)
+            module.ptx = ptx.complete(text)
+        except ptx.PtxError as e:
+            raise ImageError(errors.INVALID_PTX, str(e)) from e
+        except RecursionError as e:
+            raise ImageError(errors.INVALID_PTX, "the PTX is nested too deeply") from e
+        found = _TARGET.search(text)
+        target = int(found[1]) if found else CAPABILITY  # CUB chooses its tuning by it
+        prints = any(name in text for name in ("vprintf", "__assertfail"))
+        return ptx.Outline(target, prints, module.ptx.kernels, module.ptx.data)
+
+    def _keep(self, module: _Module) -> None:
+        """Stores the outline for the next process of this tenant."""
         from . import ptx
 
+        if not module.key:
+            return
+        try:
+            packed = ptx.pack_outline(module.key, module.outline)
+        except ptx.PtxError:
+            return  # one of its kernels cannot be described, which matters to who asks for that one
+        self._cache.put(module.key, packed)
+
+    def _compile(self, module: _Module, name: str) -> Any:
+        """A kernel's code: by the key that it had when it was compiled before, or from the text."""
+        from . import ptx
+
+        known = module.outline.keys.get(name)
+        compiled = ptx.cached_kernel(name, known, self._cache) if known else None
+        if compiled is None:
+            if module.ptx is None:
+                self._index(module)
+            try:
+                compiled = ptx.compile_kernel(module.ptx, name, cache=self._cache)
+            except ptx.PtxError as e:
+                raise ImageError(errors.INVALID_PTX, f"kernel {name}: {e}") from e
+            module.outline.keys[name] = compiled.key
+            self._keep(module)
+        return compiled
+
+    def function(self, number: int, name: str, wants_code: bool) -> tuple[int, FunctionInfo]:
+        """Address of the compiled kernel (0 when no code is wanted) and what the client may know of it."""
         module = self._modules[number]
-        kernel = module.ptx.kernels.get(name)
+        kernel = module.outline.kernels.get(name)
         if kernel is None:
             raise ImageError(errors.NOT_FOUND, f"the module has no kernel {name!r}")
         address = 0
         if wants_code and self._runs:
             compiled = module.code.get(name)
             if compiled is None:
-                try:
-                    compiled = ptx.compile_kernel(module.ptx, name, cache=self._cache)
-                except ptx.PtxError as e:
-                    raise ImageError(errors.INVALID_PTX, f"kernel {name}: {e}") from e
-                module.code[name] = compiled
+                compiled = module.code[name] = self._compile(module, name)
             address = compiled.address
-        data = module.ptx.data
+        data = module.outline.data
         return address, FunctionInfo(
             max_threads=kernel.max_threads or MAX_THREADS,
             static_shared=kernel.static_shared,
             const_bytes=data.const_end - data.const_begin,
             local_bytes=kernel.local_bytes,
             registers=kernel.registers or 32,
-            ptx_version=module.target,
+            ptx_version=module.outline.target,
             binary_version=CAPABILITY,
             max_dynamic_shared=max(SHARED_BYTES - kernel.static_shared, 0),
             param_bytes=kernel.param_bytes,
             params=list(kernel.params),
-            prints=module.prints,
+            prints=module.outline.prints,
         )
 
     def unload(self, number: int) -> None:

@@ -168,6 +168,7 @@ int orion_start_worker(const orion_start_t *start)
     orion_status_t status = open_port(start, NULL, -1, &config.port, why, sizeof why);
     if (status != ORION_OK)
         return failed(CUDA_ERROR_OUT_OF_MEMORY, why);
+    orion_worker_warm(start->device);
     if (await_order(&order, &socket) != ORION_OK)
         return 0; /* no client ever came */
     status = open_port(start, &order, socket, &config.port, why, sizeof why);

@@ -26,6 +26,13 @@ static const orion_device_ops_t *device_named(const char *name)
     return NULL;
 }
 
+void orion_worker_warm(const char *device)
+{
+    const orion_device_ops_t *ops = device_named(device);
+    if (ops && ops->warm)
+        ops->warm();
+}
+
 static void print_from_kernel(void *self, const char *text, size_t bytes)
 {
     orion_worker_print(self, ORION_EVENT_STDOUT, text, bytes);

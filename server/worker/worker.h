@@ -68,6 +68,7 @@ struct orion_worker {
     size_t function_count, function_room;
     struct orion_gates *gates; /* host functions that streams wait for */
     struct orion_compiling *compiling;
+    char told[256];       /* to the client, last, of an image; under upload_lock: what fails alike is said once */
     char last_words[256]; /* why the session ended, if it did not end in order */
 };
 
@@ -85,6 +86,8 @@ typedef struct orion_worker_config {
     void *notice_self;
 } orion_worker_config_t;
 
+/* What the device can do before there is a client: a worker that waits for one. */
+void orion_worker_warm(const char *device);
 CUresult orion_worker_open(const orion_worker_config_t *config, orion_worker_t **worker_p, char *why, size_t why_bytes);
 void orion_worker_close(orion_worker_t *worker);
 

@@ -17,6 +17,7 @@ sys.path[:0] = [str(HERE), str(REPOSITORY / "scripts")]
 
 import nvcc as nvcc_finder  # noqa: E402
 from e2e_support import (  # noqa: E402
+    ERROR_SECONDS,
     ORION,
     WATCHDOG_SECONDS,
     Build,
@@ -136,6 +137,40 @@ def server(environment: dict[str, str]) -> Iterator[Server]:
     """A server on the CPU device."""
     with running_server(environment) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def inner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The second server of a cascade; all programs of a file share it, and it has to survive them."""
+    runtime = tmp_path_factory.mktemp("inner")
+    runtime.chmod(0o700)
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("ORION_")}
+    with running_server({**kept, "XDG_RUNTIME_DIR": str(runtime)}, "--gmem", "1G") as running:
+        yield running
+
+
+@pytest.fixture
+def cascade(environment: dict[str, str], inner: Server) -> dict[str, str]:
+    """The environment of `orion run` in front of the second server."""
+    library = Path(inner.environment["LD_LIBRARY_PATH"]) / "libcuda.so.1"
+    return {**environment, "ORION_DRIVER": str(library), "ORION_DRIVER_SERVER": inner.address}
+
+
+@pytest.fixture
+def cascade_run(cascade: dict[str, str], inner: Server) -> Iterator[OrionRun]:
+    """Runs a program through both; afterwards no client is left in the second one."""
+
+    def command(
+        *program: str | os.PathLike[str],
+        options: tuple[str, ...] = (),
+        seconds: float = WATCHDOG_SECONDS,
+        **variables: str,
+    ) -> Result:
+        line = [ORION, "run", "--device", "cuda", *options, "--", *program]
+        return run(line, {**cascade, **variables}, seconds)
+
+    yield command
+    wait_until(lambda: inner.clients() == [], "the second server to be left alone", ERROR_SECONDS)
 
 
 @pytest.fixture

@@ -49,7 +49,11 @@ class Checks:
         assert re.search(rf"^ok {name} ", self.done.out, re.MULTILINE), self.done.said()
 
 
-def run_checks(orion_run: OrionRun, program: str, *names: str, **variables: str) -> Checks:
-    """Runs a program's checks, all or some."""
-    done = orion_run(sys.executable, PYTHON / f"{program}.py", *names, seconds=SECONDS, **variables)
-    return Checks(done)
+def run_checks(
+    orion_run: OrionRun, program: str, *names: str, options: tuple[str, ...] = (), **variables: str
+) -> Checks:
+    """Runs a program's checks, all or some; `options` are those of `orion run`."""
+    script = PYTHON / f"{program}.py"
+    return Checks(
+        orion_run(sys.executable, script, *names, options=options, seconds=SECONDS, **variables)
+    )

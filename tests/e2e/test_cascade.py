@@ -9,7 +9,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,6 @@ from e2e_support import (
     ORION,
     Build,
     OrionRun,
-    Result,
     Server,
     children_of,
     is_alive,
@@ -35,39 +33,10 @@ BUILD = Path(os.environ.get("ORION_BUILD", REPOSITORY / "build" / "venv"))
 STOPS = re.findall(
     r'^    \{"(\w+)", \w+\},$', (HERE / "programs" / "tour.cu").read_text(), re.MULTILINE
 )
-CascadeRun = Callable[..., Result]
-
-
-@pytest.fixture(scope="module")
-def inner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The second server; all programs of this file share it, and it has to survive them."""
-    runtime = tmp_path_factory.mktemp("inner")
-    runtime.chmod(0o700)
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("ORION_")}
-    with running_server({**kept, "XDG_RUNTIME_DIR": str(runtime)}, "--gmem", "1G") as running:
-        yield running
-
-
-@pytest.fixture
-def cascade(environment: dict[str, str], inner: Server) -> dict[str, str]:
-    """The environment of `orion run` in front of the second server."""
-    library = Path(inner.environment["LD_LIBRARY_PATH"]) / "libcuda.so.1"
-    return {**environment, "ORION_DRIVER": str(library), "ORION_DRIVER_SERVER": inner.address}
-
-
-@pytest.fixture
-def cascade_run(cascade: dict[str, str], inner: Server) -> Iterator[CascadeRun]:
-    """Runs a program through both; afterwards no client is left in the second one."""
-
-    def command(*program: str | os.PathLike[str], options: tuple[str, ...] = ()) -> Result:
-        return run([ORION, "run", "--device", "cuda", *options, "--", *program], cascade)
-
-    yield command
-    wait_until(lambda: inner.clients() == [], "the second server to be left alone", ERROR_SECONDS)
 
 
 @pytest.mark.parametrize("example", ["vectorAdd", "matmul", "reduction"])
-def test_example_passes(build: Build, cascade_run: CascadeRun, example: str) -> None:
+def test_example_passes(build: Build, cascade_run: OrionRun, example: str) -> None:
     done = cascade_run(build(example))
     assert done.code == 0, done.said()
     assert "Test PASSED" in done.out
@@ -75,33 +44,33 @@ def test_example_passes(build: Build, cascade_run: CascadeRun, example: str) -> 
 
 
 @pytest.mark.parametrize("stop", STOPS)
-def test_feature(build: Build, cascade_run: CascadeRun, stop: str) -> None:
+def test_feature(build: Build, cascade_run: OrionRun, stop: str) -> None:
     done = cascade_run(build("tour"), stop)
     assert done.code == 0, done.said()
     assert f"{stop} ok" in done.out
 
 
 @pytest.mark.parametrize("cudart", ["static", "shared", "12-static", "12-shared"])
-def test_all_features_in_one_process(build: Build, cascade_run: CascadeRun, cudart: str) -> None:
+def test_all_features_in_one_process(build: Build, cascade_run: OrionRun, cudart: str) -> None:
     done = cascade_run(build("tour", cudart))
     assert done.code == 0, done.said()
     assert [line.removesuffix(" ok") for line in done.out.splitlines()] == STOPS
 
 
-def test_default_stream_for_each_thread(build: Build, cascade_run: CascadeRun) -> None:
+def test_default_stream_for_each_thread(build: Build, cascade_run: OrionRun) -> None:
     done = cascade_run(build("tour", arguments=("--default-stream", "per-thread")))
     assert done.code == 0, done.said()
 
 
 @pytest.mark.parametrize("name", CHECKS)
-def test_kernel_agrees_with_numpy(build: Build, cascade_run: CascadeRun, name: str) -> None:
+def test_kernel_agrees_with_numpy(build: Build, cascade_run: OrionRun, name: str) -> None:
     library = build("kernels", arguments=("-shared", "-Xcompiler", "-fPIC"))
     done = cascade_run(sys.executable, HERE / "kernels_numpy.py", library, name)
     assert done.code == 0, done.said()
     assert "agrees with NumPy" in done.out
 
 
-def test_text_of_kernels_comes_out_in_order(build: Build, cascade_run: CascadeRun) -> None:
+def test_text_of_kernels_comes_out_in_order(build: Build, cascade_run: OrionRun) -> None:
     done = cascade_run(build("prints"))
     assert done.code == 0, done.said()
     expected = [
@@ -110,15 +79,13 @@ def test_text_of_kernels_comes_out_in_order(build: Build, cascade_run: CascadeRu
     assert done.out.splitlines() == expected
 
 
-def test_memory_limit_of_the_first_server_holds(build: Build, cascade_run: CascadeRun) -> None:
+def test_memory_limit_of_the_first_server_holds(build: Build, cascade_run: OrionRun) -> None:
     done = cascade_run(build("faults"), "hog", "512", options=("--gmem", "64M"))
     assert "cudaErrorMemoryAllocation" in done.out, done.said()
     assert re.search(r"\b(4[0-9]|5[0-9]|6[0-4])\b", done.out), done.said()
 
 
-def test_fault_of_a_kernel_is_an_error_of_that_program(
-    build: Build, cascade_run: CascadeRun
-) -> None:
+def test_fault_of_a_kernel_is_an_error_of_that_program(build: Build, cascade_run: OrionRun) -> None:
     done = cascade_run(build("faults"), "null_write")
     assert done.code != 0, done.said()
     assert "synchronize: cudaErrorIllegalAddress" in done.out, done.said()
@@ -131,7 +98,7 @@ def test_killed_program_leaves_nothing_in_either_server(
 ) -> None:
     outer = start([ORION, "run", "--device", "cuda", "--", build("faults"), "wait"], cascade)
     outer.expect("ready")
-    wait_until(lambda: len(inner.clients()) == 1, "a client of the second server", ERROR_SECONDS)
+    wait_until(inner.clients, "a client of the second server", ERROR_SECONDS)
     processes = children_of(outer.pid)
     outer.process.kill()
     outer.finish()
@@ -167,6 +134,29 @@ def test_device_suite_runs_before_a_server(cascade: dict[str, str], inner: Serve
         timeout=240,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def maps_driver(pid: int) -> bool:
+    """Whether the process has loaded a libcuda.so.1."""
+    return "libcuda.so.1" in Path(f"/proc/{pid}/maps").read_text()
+
+
+def test_driver_is_ready_in_a_waiting_worker_before_any_client_comes(
+    build: Build, cascade: dict[str, str], inner: Server
+) -> None:
+    with running_server(cascade, "--device", "cuda") as outer:
+        waiting = wait_until(inner.clients, "a worker that has called cuInit")[0]["pid"]
+        assert outer.clients() == []
+        assert maps_driver(waiting)
+        zygote = int(Path(f"/proc/{waiting}/stat").read_text().rpartition(")")[2].split()[1])
+        assert not maps_driver(zygote)  # what it forks could not use it
+        program = outer.start(build("faults"), "wait")
+        program.expect("ready")
+        assert outer.client_of(program.pid)["worker_pid"] == waiting
+        program.say("go on")
+        code, out, error = program.finish()
+        assert code == 0, out + error
+    wait_until(lambda: inner.clients() == [], "the second server to be left alone", ERROR_SECONDS)
 
 
 def test_worker_with_a_driver_is_caged(

@@ -18,10 +18,19 @@ def library(tmp_path: Path) -> Path:
     return tmp_path / "cuda"
 
 
-def test_cpu_devices_want_ptx_and_gpus_do_not() -> None:
-    assert python_programs.wants_ptx({"devices": [{"kind": "cpu"}]}) is True
-    assert python_programs.wants_ptx({"devices": [{"kind": "cuda"}]}) is False
-    assert python_programs.wants_ptx(None) is None
+CPU = {"kind": "cpu", "name": "Orion CPU device (x)"}
+GPU = {"kind": "cuda", "name": "NVIDIA H100"}
+CASCADE = {"kind": "cuda", "name": "Orion CPU device (x)"}  # its driver is our own library
+
+
+@pytest.mark.parametrize(
+    ("devices", "ptx"),
+    [([CPU], True), ([GPU], False), ([CASCADE], True), ([CPU, GPU], False), ([], None)],
+)
+def test_cpu_devices_want_ptx_and_gpus_do_not(
+    devices: list[dict[str, str]], ptx: bool | None
+) -> None:
+    assert python_programs.wants_ptx(devices) is ptx
 
 
 def test_preloaded_library_comes_before_those_of_the_user(library: Path) -> None:

@@ -8,6 +8,12 @@
 
 static uint32_t generations; /* atomic: contexts of this process */
 
+/* What warm() has done already: the process's one device takes it over. */
+static struct {
+    orion_driver_t driver; /* library NULL: not loaded */
+    int output;
+} ahead = {.output = -1};
+
 CUresult orion_cuda_enter(orion_device_t *device)
 {
     static _Thread_local uint32_t entered;
@@ -148,6 +154,14 @@ static void device_free(orion_device_t *device)
     free(device);
 }
 
+/* Takes seconds where there are many GPUs. The context is left to open(): it costs device memory. */
+static void warm(void)
+{
+    char why[256];
+    ahead.output = orion_cuda_output_open();
+    orion_driver_open(&ahead.driver, why, sizeof why); /* open() tries again, and says why not */
+}
+
 CUresult orion_cuda_open(const orion_device_config_t *config, orion_device_t **device_p, char *why, size_t why_bytes)
 {
     int count = 0;
@@ -161,8 +175,11 @@ CUresult orion_cuda_open(const orion_device_config_t *config, orion_device_t **d
     device->jobs_last = &device->jobs;
     locks_init(device);
     if (config->capture_output)
-        orion_cuda_output_open(device); /* before the driver keeps a copy of what standard output is */
-    CUresult result = orion_driver_open(&device->driver, why, why_bytes);
+        device->output = ahead.output >= 0 ? ahead.output : orion_cuda_output_open();
+    device->driver = ahead.driver;
+    ahead.driver.library = NULL;
+    ahead.output = -1;
+    CUresult result = device->driver.library ? CUDA_SUCCESS : orion_driver_open(&device->driver, why, why_bytes);
     if (result != CUDA_SUCCESS)
         goto err_free;
     result = device->driver.cuDeviceGetCount(&count);
@@ -347,6 +364,7 @@ static CUresult room_notify(orion_device_t *device, uint64_t pending, orion_done
 
 const orion_device_ops_t orion_cuda_device = {
     .name = "cuda",
+    .warm = warm,
     .open = orion_cuda_open,
     .close = orion_cuda_close,
     .describe = describe,

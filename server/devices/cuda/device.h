@@ -174,7 +174,8 @@ struct orion_module {
     CUmodule handle;
     orion_image_t image; /* what can be read of it without the driver */
     orion_function_t *functions;
-    const char **names; /* of kernels */
+    uint32_t kernel_count;
+    const char **names; /* of kernels; NULL until somebody asks */
     uint32_t name_count;
 };
 
@@ -238,7 +239,8 @@ CUresult orion_cuda_enter(orion_device_t *device);
 CUresult orion_cuda_judge(orion_device_t *device, CUresult result);
 CUresult orion_cuda_sticky(orion_device_t *device);
 /* Text that kernels printed goes to the client. The watcher. */
-void orion_cuda_output_open(orion_device_t *device);
+/* Standard output becomes a memory file, before the driver keeps a copy of what it is; -1: it stays. */
+int orion_cuda_output_open(void);
 void orion_cuda_output_flush(orion_device_t *device);
 
 /* submit.c: hands an operation over, now or from the backlog. */

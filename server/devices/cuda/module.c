@@ -12,29 +12,67 @@
 #define JIT_LOG_BYTES 4096
 #define NAMES_MOST (1u << 20)
 
-/* The kernels' names: the driver's list (12.4), else what the image says. */
+static bool driver_lists(const orion_driver_t *driver)
+{
+    return driver->cuModuleGetFunctionCount && driver->cuModuleEnumerateFunctions && driver->cuFuncGetName;
+}
+
+/* The driver's word (12.4), else the image's. */
+static uint32_t count_kernels(orion_device_t *device, const orion_module_t *module)
+{
+    unsigned count = 0;
+    if (driver_lists(&device->driver) &&
+        device->driver.cuModuleGetFunctionCount(&count, module->handle) == CUDA_SUCCESS && count && count < NAMES_MOST)
+        return count;
+    return module->image.kernel_count;
+}
+
+/* When they are first asked for: a library has hundreds of kernels, and to enumerate them may load them all. */
 static void list_names(orion_device_t *device, orion_module_t *module)
 {
     const orion_driver_t *driver = &device->driver;
-    unsigned count = 0;
-    if (driver->cuModuleGetFunctionCount && driver->cuModuleEnumerateFunctions && driver->cuFuncGetName &&
-        driver->cuModuleGetFunctionCount(&count, module->handle) == CUDA_SUCCESS && count && count < NAMES_MOST) {
-        CUfunction *functions = calloc(count, sizeof *functions);
-        module->names = calloc(count, sizeof *module->names);
-        if (functions && module->names &&
-            driver->cuModuleEnumerateFunctions(functions, count, module->handle) == CUDA_SUCCESS)
-            for (unsigned i = 0; i < count; i++)
-                if (driver->cuFuncGetName(&module->names[module->name_count], functions[i]) == CUDA_SUCCESS &&
-                    module->names[module->name_count])
-                    module->name_count++;
-        free(functions);
+    const char **names = calloc(module->kernel_count ? module->kernel_count : 1, sizeof *names);
+    CUfunction *functions = calloc(module->kernel_count ? module->kernel_count : 1, sizeof *functions);
+    uint32_t found = 0;
+    if (names && functions && driver_lists(driver) && orion_cuda_enter(device) == CUDA_SUCCESS &&
+        driver->cuModuleEnumerateFunctions(functions, module->kernel_count, module->handle) == CUDA_SUCCESS)
+        for (uint32_t i = 0; i < module->kernel_count; i++)
+            if (driver->cuFuncGetName(&names[found], functions[i]) == CUDA_SUCCESS && names[found])
+                found++;
+    free(functions);
+    if (names && !found)
+        while (found < module->kernel_count && found < module->image.kernel_count) {
+            names[found] = module->image.kernels[found];
+            found++;
+        }
+    pthread_mutex_lock(&device->module_lock);
+    if (!module->names && names) { /* two threads may have asked */
+        module->name_count = found;
+        module->names = names;
+        names = NULL;
     }
-    if (module->name_count)
-        return;
-    free(module->names);
-    module->names = module->image.kernel_count ? calloc(module->image.kernel_count, sizeof *module->names) : NULL;
-    for (uint32_t i = 0; module->names && i < module->image.kernel_count; i++)
-        module->names[module->name_count++] = module->image.kernels[i];
+    pthread_mutex_unlock(&device->module_lock);
+    free(names);
+}
+
+/* What the driver's error means to whoever built the program, and what to do. */
+static void explain(const orion_device_t *device, CUresult result, const char *words, char *log, size_t log_bytes)
+{
+    const int cuda = device->driver.version, *attributes = device->info.attributes;
+    const int major = attributes[CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR];
+    const int minor = attributes[CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR];
+    if (result == CUDA_ERROR_UNSUPPORTED_PTX_VERSION)
+        snprintf(log, log_bytes,
+                 "the program's PTX is newer than the server's driver, which is of CUDA %d.%d: update the driver, or "
+                 "build the program with CUDA %d (Python packages: those for CUDA %d, cupy-cuda%dx)",
+                 cuda / 1000, cuda % 1000 / 10, cuda / 1000, cuda / 1000, cuda / 1000);
+    else if (result == CUDA_ERROR_NO_BINARY_FOR_GPU)
+        snprintf(log, log_bytes,
+                 "the program holds machine code for other GPUs than this one, of compute capability %d.%d, and no PTX "
+                 "for it: build it with nvcc -gencode arch=compute_%d%d,code=compute_%d%d",
+                 major, minor, major, minor, major, minor);
+    else
+        snprintf(log, log_bytes, "%s%s%s", orion_driver_error(&device->driver, result), words[0] ? ": " : "", words);
 }
 
 CUresult orion_cuda_module_load(orion_device_t *device, const void *image, size_t bytes, orion_module_t **module_p,
@@ -67,10 +105,10 @@ CUresult orion_cuda_module_load(orion_device_t *device, const void *image, size_
         goto err_free;
     result = orion_cuda_judge(device, device->driver.cuModuleLoadDataEx(&module->handle, code, 2, options, values));
     if (result != CUDA_SUCCESS) {
-        snprintf(log, log_bytes, "%s%s%s", orion_driver_error(&device->driver, result), words[0] ? ": " : "", words);
+        explain(device, result, words, log, log_bytes);
         goto err_unload;
     }
-    list_names(device, module);
+    module->kernel_count = count_kernels(device, module);
     pthread_mutex_lock(&device->module_lock);
     module->next = device->modules;
     device->modules = module;
@@ -289,7 +327,11 @@ uint32_t orion_cuda_module_names(orion_device_t *device, orion_module_t *module,
                                  uint32_t max)
 {
     uint32_t count = 0;
-    (void)device;
+    pthread_mutex_lock(&device->module_lock);
+    const bool listed = module->names != NULL;
+    pthread_mutex_unlock(&device->module_lock);
+    if (!listed)
+        list_names(device, module);
     while (count < max && first + count < module->name_count) {
         names[count] = module->names[first + count];
         count++;
@@ -300,6 +342,6 @@ uint32_t orion_cuda_module_names(orion_device_t *device, orion_module_t *module,
 void orion_cuda_module_counts(orion_device_t *device, orion_module_t *module, uint32_t *kernels_p, uint32_t *globals_p)
 {
     (void)device;
-    *kernels_p = module->name_count;
+    *kernels_p = module->kernel_count;
     *globals_p = module->image.global_count;
 }

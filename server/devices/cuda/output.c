@@ -10,16 +10,16 @@
 
 #define PIECE 4096
 
-void orion_cuda_output_open(orion_device_t *device)
+int orion_cuda_output_open(void)
 {
     const int fd = (int)memfd_create("orion-output", MFD_CLOEXEC);
     if (fd < 0)
-        return;
+        return -1;
     fflush(stdout);
     if (fcntl(fd, F_SETFL, O_APPEND) == 0 && dup2(fd, STDOUT_FILENO) == STDOUT_FILENO)
-        device->output = fd;
-    else
-        close(fd);
+        return fd;
+    close(fd);
+    return -1;
 }
 
 void orion_cuda_output_flush(orion_device_t *device)

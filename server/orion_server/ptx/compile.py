@@ -22,8 +22,9 @@ _WORD = re.compile(r"[A-Za-z_$][\w$]*")
 class CompiledKernel:
     """Native code of one kernel. `address` is a struct orion_cpu_kernel that lives as long as this object."""
 
-    def __init__(self, name: str, object_bytes: bytes, cached: bool) -> None:
+    def __init__(self, name: str, object_bytes: bytes, cached: bool, key: str = "") -> None:
         self.name = name
+        self.key = key  # of the object in the cache; "" when there was no cache
         self.object_bytes = object_bytes
         self.cached = cached
         self._code = Code(object_bytes)
@@ -125,12 +126,18 @@ def compile_kernel(
     key = ""
     if cache is not None:
         key = cache_key(module, name, target, fibers)
-        blob = cache.get(key)
-        data = unpack(key, blob) if blob is not None else None
-        if data is not None:
-            return CompiledKernel(name, data, True)
+        known = cached_kernel(name, key, cache)
+        if known is not None:
+            return known
     text, vectorise = translate(module, name, fibers=fibers)
     data = compile_text(text, target, vectorise)
     if cache is not None:
         cache.put(key, pack(key, data))
-    return CompiledKernel(name, data, False)
+    return CompiledKernel(name, data, False, key)
+
+
+def cached_kernel(name: str, key: str, cache: ObjectCache) -> CompiledKernel | None:
+    """A kernel that was compiled before, by the key that it had then; None when it is not there any more."""
+    blob = cache.get(key)
+    data = unpack(key, blob) if blob is not None else None
+    return CompiledKernel(name, data, True, key) if data is not None else None

@@ -88,6 +88,12 @@ static void tell(orion_worker_t *w, const char *what, const char *log)
     char text[LOG_BYTES + 64];
     if (!log[0])
         return;
+    pthread_mutex_lock(&w->upload_lock);
+    const bool said = strncmp(w->told, log, sizeof w->told - 1) == 0;
+    snprintf(w->told, sizeof w->told, "%s", log);
+    pthread_mutex_unlock(&w->upload_lock);
+    if (said)
+        return;
     const int n = snprintf(text, sizeof text, "orion: %s: %s\n", what, log);
     const size_t bytes = n < (int)sizeof text ? (size_t)n : sizeof text - 1;
     orion_worker_print(w, ORION_EVENT_STDERR, text, bytes);

@@ -23,6 +23,19 @@ def failure(call: Callable[[], Any]) -> str:
     raise AssertionError("it did not fail")
 
 
+def use_or_be_refused(what: str, supported: bool, use: Callable[[], None]) -> None:
+    """Uses memory that a device may lack, as its attribute says, and says which it was.
+
+    Where the attribute is 0 the driver has to refuse; a program would have asked and gone another way.
+    """
+    if supported:
+        use()
+    else:
+        words = failure(use)
+        assert "notsupported" in words.replace("_", "").lower(), words
+    print(f"{what} memory: {'used' if supported else 'refused'}", flush=True)
+
+
 def main(scope: Mapping[str, Any]) -> int:
     """Runs the checks that the command line names, or all."""
     checks: dict[str, Callable[[], None]] = {

@@ -9,7 +9,16 @@ import warnings
 import checks
 import numpy as np
 from cuda.bindings import driver, nvrtc
-from cuda.core import Device, LaunchConfig, Linker, LinkerOptions, Program, ProgramOptions, launch
+from cuda.core import (
+    Device,
+    LaunchConfig,
+    LegacyPinnedMemoryResource,
+    Linker,
+    LinkerOptions,
+    Program,
+    ProgramOptions,
+    launch,
+)
 
 warnings.simplefilter(
     "ignore", RuntimeWarning
@@ -28,27 +37,45 @@ N = 5000
 device = Device()
 device.set_current()
 stream = device.create_stream()
+maps = device.properties.can_map_host_memory
+print(f"mapped memory: {'used' if maps else 'copied'}", flush=True)
 
 
 def options(**more):
     return ProgramOptions(std="c++17", arch=f"sm_{device.arch}", **more)
 
 
-def on_device(values: np.ndarray):
-    """A pinned buffer that holds the values, as an array that host and device see."""
-    from cuda.core import LegacyPinnedMemoryResource
-
+def pinned(values: np.ndarray):
+    """A pinned buffer that holds the values, and the same as an array of the host."""
     buffer = LegacyPinnedMemoryResource().allocate(values.nbytes, stream=stream)
     array = np.from_dlpack(buffer).view(values.dtype)
     array[:] = values
     return buffer, array
 
 
+class OnDevice:
+    """Memory for a kernel that begins with the values: pinned memory itself where the device says that its kernels
+    may use it, else a copy on the device."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.host, self.array = pinned(values)
+        self.buffer = self.host
+        if not maps:
+            self.buffer = device.allocate(values.nbytes, stream=stream)
+            self.host.copy_to(self.buffer, stream=stream)
+
+    def back(self) -> np.ndarray:
+        """What the kernels have left there."""
+        if not maps:
+            self.buffer.copy_to(self.host, stream=stream)
+        stream.sync()
+        return self.array
+
+
 def scaled(kernel) -> None:
-    buffer, array = on_device(np.arange(N, dtype="f8"))
-    launch(stream, LaunchConfig(grid=8, block=128), kernel, buffer, 2.5, np.uint64(N))
-    stream.sync()
-    np.testing.assert_array_equal(array, np.arange(N) * 2.5)
+    x = OnDevice(np.arange(N, dtype="f8"))
+    launch(stream, LaunchConfig(grid=8, block=128), kernel, x.buffer, 2.5, np.uint64(N))
+    np.testing.assert_array_equal(x.back(), np.arange(N) * 2.5)
 
 
 def check_cubin():
@@ -63,11 +90,10 @@ def check_templates():
     program = Program(SCALE, "c++", options=options())
     module = program.compile("cubin", name_expressions=("fill<float>", "fill<int>"))
     for name, value in (("fill<float>", np.float32(1.5)), ("fill<int>", np.int32(7))):
-        buffer, array = on_device(np.zeros(N, type(value)))
+        x = OnDevice(np.zeros(N, type(value)))
         config = LaunchConfig(grid=(N + 127) // 128, block=128)
-        launch(stream, config, module.get_kernel(name), buffer, value, np.uint64(N))
-        stream.sync()
-        assert (array == value).all()
+        launch(stream, config, module.get_kernel(name), x.buffer, value, np.uint64(N))
+        assert (x.back() == value).all()
 
 
 def check_linker():
@@ -87,18 +113,17 @@ def check_linker():
         linked = Linker(*objects, options=LinkerOptions(arch=f"sm_{device.arch}", **how)).link(
             "cubin"
         )
-        buffer, array = on_device(np.arange(32.0))
-        launch(stream, LaunchConfig(grid=1, block=32), linked.get_kernel("apply"), buffer)
-        stream.sync()
-        np.testing.assert_array_equal(array, np.arange(32) * 2.0)
+        x = OnDevice(np.arange(32.0))
+        launch(stream, LaunchConfig(grid=1, block=32), linked.get_kernel("apply"), x.buffer)
+        np.testing.assert_array_equal(x.back(), np.arange(32) * 2.0)
 
 
 def check_events():
     kernel = Program(SCALE, "c++", options=options()).compile("cubin").get_kernel("scale")
-    buffer, _ = on_device(np.ones(N))
+    x = OnDevice(np.ones(N))
     begin = stream.record(options={"timing_enabled": True})
     for _ in range(5):
-        launch(stream, LaunchConfig(grid=8, block=128), kernel, buffer, 2.0, np.uint64(N))
+        launch(stream, LaunchConfig(grid=8, block=128), kernel, x.buffer, 2.0, np.uint64(N))
     end = stream.record(options={"timing_enabled": True})
     end.sync()
     assert end.is_done
@@ -124,10 +149,10 @@ def check_kernel_attributes():
 def check_memory_pool():
     buffer = device.allocate(N * 8, stream=stream)
     kernel = Program(SCALE, "c++", options=options()).compile("cubin").get_kernel("scale")
-    pinned, array = on_device(np.arange(N, dtype="f8"))
-    pinned.copy_to(buffer, stream=stream)
+    host, array = pinned(np.arange(N, dtype="f8"))
+    host.copy_to(buffer, stream=stream)
     launch(stream, LaunchConfig(grid=8, block=128), kernel, buffer, 3.0, np.uint64(N))
-    buffer.copy_to(pinned, stream=stream)
+    buffer.copy_to(host, stream=stream)
     stream.sync()
     np.testing.assert_array_equal(array, np.arange(N) * 3.0)
     buffer.close(stream)
@@ -156,13 +181,12 @@ def check_driver_linker():
     served(driver.cuLinkDestroy(state))
     served(driver.cuModuleGetFunction(module, b"other"))
     function = served(driver.cuModuleGetFunction(module, b"scale"))
-    buffer, array = on_device(np.arange(N, dtype="f8"))
+    x = OnDevice(np.arange(N, dtype="f8"))
     from ctypes import c_double, c_ulonglong, c_void_p
 
-    values = ((int(buffer.handle), 2.0, N), (c_void_p, c_double, c_ulonglong))
+    values = ((int(x.buffer.handle), 2.0, N), (c_void_p, c_double, c_ulonglong))
     served(driver.cuLaunchKernel(function, 8, 1, 1, 128, 1, 1, 0, stream.handle, values, 0))
-    stream.sync()
-    np.testing.assert_array_equal(array, np.arange(N) * 2.0)
+    np.testing.assert_array_equal(x.back(), np.arange(N) * 2.0)
     served(driver.cuModuleUnload(module))
 
 

@@ -397,9 +397,16 @@ def check_memory_pool():
     assert 0 < free <= total
     with cp.cuda.using_allocator(cp.cuda.MemoryAsyncPool().malloc):
         assert float(cp.ones(1000).sum()) == 1000
-    with cp.cuda.using_allocator(cp.cuda.malloc_managed):
-        assert float(cp.ones(1000).sum()) == 1000
     cp.cuda.Device().synchronize()
+
+
+def check_managed_memory():
+    def use() -> None:
+        with cp.cuda.using_allocator(cp.cuda.malloc_managed):
+            assert float(cp.ones(1000).sum()) == 1000
+        cp.cuda.Device().synchronize()
+
+    checks.use_or_be_refused("managed", cp.cuda.Device().attributes["ManagedMemory"], use)
 
 
 def check_polynomials_and_interpolation():

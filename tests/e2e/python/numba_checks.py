@@ -267,18 +267,28 @@ def check_streams_and_events():
     np.testing.assert_array_equal(host, np.arange(1000) * 2)
 
 
-def check_mapped_and_managed_memory():
+def incremented(allocate) -> None:
     @cuda.jit
     def increment(x):
         i = cuda.grid(1)
         if i < x.size:
             x[i] += 1
 
-    for array in (cuda.mapped_array(100), cuda.managed_array(100)):
-        array[:] = np.arange(100)
-        increment[1, 128](array)
-        cuda.synchronize()
-        np.testing.assert_array_equal(array, np.arange(100) + 1)
+    array = allocate(100)
+    array[:] = np.arange(100)
+    increment[1, 128](array)
+    cuda.synchronize()
+    np.testing.assert_array_equal(array, np.arange(100) + 1)
+
+
+def check_mapped_memory():
+    maps = cuda.get_current_device().CAN_MAP_HOST_MEMORY
+    checks.use_or_be_refused("mapped", maps, lambda: incremented(cuda.mapped_array))
+
+
+def check_managed_memory():
+    manages = cuda.get_current_device().MANAGED_MEMORY
+    checks.use_or_be_refused("managed", manages, lambda: incremented(cuda.managed_array))
 
 
 def check_cooperative_groups():

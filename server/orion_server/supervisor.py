@@ -29,6 +29,7 @@ from .ledger import Device, open_lease
 from .loop import Loop
 from .paths import control_path, identity_of, listen
 from .session import Session, State
+from .shares import Shares
 from .workers import Worker, Workers
 
 log = logging.getLogger("orion.server")
@@ -54,7 +55,8 @@ class Supervisor:
         )
         self.totals = {"sessions": 0, "calls": 0, "bytes": 0, "kernels": 0, "memory_peak": 0}
         self.caches: dict[int, ObjectCache] = {}
-        self.grants = Grants(self._cache_of)
+        self.shares = Shares()
+        self.grants = Grants(self._cache_of, self.shares.release)
         self.stopping = False
         self.greeter = Greeter(self.loop, config.socket, config.insecure_tcp, self._admit)
         paths = (config.socket, control_path(config.socket))
@@ -112,6 +114,7 @@ class Supervisor:
                 if identity_of(path) == identity:
                     path.unlink()
         self.workers.close()
+        self.shares.close()
         self.loop.close()
 
     def _expire(self) -> None:
@@ -232,7 +235,7 @@ class Supervisor:
             session.logged += 1
             if session.logged <= LOGGED_MOST:
                 log.info("client %d: %s", session.id, wire.text_of(message.text))
-        elif session.state is State.RUNNING:
+        elif session.state is State.RUNNING and not self.shares.serve(session, message):
             self.grants.serve(session, message)
 
     def _welcome(self, session: Session, message: messages.Message, fds: list[int]) -> None:
@@ -341,6 +344,7 @@ class Supervisor:
             session.worker.pidfd,
         ):
             self.loop.unwatch(watched)
+        self.shares.forget(session)
         session.close()
         self.sessions.pop(session.id, None)
         self.recent.append(session)

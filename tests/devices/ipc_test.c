@@ -9,7 +9,6 @@
 
 #include <sys/mman.h>
 
-#define BASE 0x600000000000ull
 #define RANGE (1ull << 30)
 #define THINGS 16
 
@@ -23,6 +22,7 @@ typedef struct thing {
 static thing_t things[THINGS];
 static int bell_fd, opened, refuse_unmove;
 static orion_device_t *two;
+static void *range[2]; /* of addresses, one for each heap */
 
 static CUresult broker_share(void *self, orion_shared_t *shared, int *fd_p)
 {
@@ -110,12 +110,13 @@ static const orion_broker_t broker = {.share = broker_share,
                                       .close = broker_close,
                                       .bell = broker_bell};
 
-static orion_device_t *open_one(uint64_t base)
+static orion_device_t *open_one(void **range_p)
 {
     char why[256] = "";
     orion_device_t *made = NULL;
-    MUST(mmap(host(base), RANGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0) !=
-         MAP_FAILED);
+    *range_p = mmap(NULL, RANGE + ORION_HEAP_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    MUST(*range_p != MAP_FAILED);
+    const uint64_t base = ((uint64_t)(uintptr_t)*range_p | (ORION_HEAP_PAGE - 1)) + 1;
     const orion_device_config_t config = {.memory_limit = 256 * MIB,
                                           .threads = 2,
                                           .heap_base = base,
@@ -133,8 +134,8 @@ static void begin(void)
     opened = refuse_unmove = 0;
     bell_fd = memfd_create("bell", 0);
     MUST(ftruncate(bell_fd, ORION_BELL_BYTES) == 0);
-    device = open_one(BASE);
-    two = open_one(BASE + RANGE);
+    device = open_one(&range[0]);
+    two = open_one(&range[1]);
 }
 
 static void end(void)
@@ -145,7 +146,8 @@ static void end(void)
     ops->close(two);
     ops->close(device);
     CHECK_EQUAL(opened, 0);
-    munmap(host(BASE), 2 * RANGE);
+    munmap(range[0], RANGE + ORION_HEAP_PAGE);
+    munmap(range[1], RANGE + ORION_HEAP_PAGE);
     close(bell_fd);
 }
 

@@ -27,6 +27,22 @@ def test_two_processes_work_on_the_same_memory(
     exchange(server.start, build("ipc", cudart), count)
 
 
+def test_a_client_over_tcp_opens_what_one_with_shared_memory_shares(
+    build: Build, environment: dict[str, str]
+) -> None:
+    """Device memory lies with the workers, however their clients come."""
+    with running_server(environment, "--bind", "127.0.0.1:0") as server:
+        over_tcp = {
+            "ORION_SERVER": server.smi()["servers"][0]["bind"],
+            "ORION_TRANSPORT": "tcp",
+        }
+
+        def begin(*command: str | os.PathLike[str]) -> Program:
+            return server.start(*command, **(over_tcp if "take" in command else {}))
+
+        exchange(begin, build("ipc"), INTEGERS)
+
+
 def test_three_processes_see_one_allocation(build: Build, server: Server) -> None:
     binary = build("ipc")
     with started(server.start, binary, "give", str(INTEGERS)) as giver:
@@ -54,6 +70,12 @@ def test_kernels_lose_nothing_while_their_memory_is_shared(build: Build, server:
     done = server.run(build("ipc"), "running", "60")
     assert done.code == 0, done.said()
     assert done.out.split().count("running") >= 10, done.said()
+
+
+def test_bad_address_is_an_error_as_ever(build: Build, server: Server) -> None:
+    done = server.run(build("ipc"), "fault")
+    assert done.code == 1, done.said()
+    assert done.out == "synchronize: cudaErrorIllegalAddress\n", done.said()
 
 
 def test_misuse_gets_the_errors_of_cuda(build: Build, server: Server) -> None:
@@ -114,6 +136,9 @@ def test_handle_of_another_user_opens_nothing(
     binary = build("ipc")
     reachable = [binary, *binary.parents, *Path(environment["XDG_RUNTIME_DIR"]).parents]
     with running_server(environment) as server:
+        library = Path(server.environment["LD_LIBRARY_PATH"])
+        if not all(path.stat().st_mode & 0o001 for path in (library, *library.parents)):
+            pytest.skip(f"other users cannot go to {library}")
         reachable += [server.socket, *server.socket.parents]
         opened = [(path, path.stat().st_mode) for path in dict.fromkeys(reachable)]
         for path, mode in opened:

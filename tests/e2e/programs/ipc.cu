@@ -217,6 +217,17 @@ static int misuse()
     return report("afterwards", cudaDeviceSynchronize());
 }
 
+// A bad address is an error as ever, though the worker now tries some faulting accesses again.
+static int fault_after_sharing()
+{
+    int *values;
+    cudaIpcMemHandle_t handle;
+    CHECK(cudaMalloc(&values, 1000));
+    CHECK(cudaIpcGetMemHandle(&handle, values));
+    add<<<1, 64>>>(values + (size_t(1) << 33), 64, 1); // reserved, and nothing is mapped there
+    return report("synchronize", cudaDeviceSynchronize());
+}
+
 int main(int argc, char **argv)
 {
     const std::string mode = argc > 1 ? argv[1] : "";
@@ -228,6 +239,9 @@ int main(int argc, char **argv)
         return share_while_running(static_cast<unsigned>(std::atoi(argv[2])));
     if (mode == "misuse")
         return misuse();
-    std::fprintf(stderr, "usage: %s give COUNT | take MEMORY EVENT COUNT | running ALLOCATIONS | misuse\n", argv[0]);
+    if (mode == "fault")
+        return fault_after_sharing();
+    std::fprintf(stderr, "usage: %s give COUNT | take MEMORY EVENT COUNT | running ALLOCATIONS | misuse | fault\n",
+                 argv[0]);
     return EXIT_FAILURE;
 }

@@ -25,6 +25,7 @@ CUresult orion_copy_place(orion_session_t *session, uint64_t address, uint64_t b
         switch (range.kind) {
         case ORION_RANGE_DEVICE:
         case ORION_RANGE_GLOBAL:
+        case ORION_RANGE_OPENED:
             *place_p = ORION_PLACE_DEVICE;
             return CUDA_SUCCESS;
         case ORION_RANGE_PINNED:

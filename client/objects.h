@@ -76,6 +76,9 @@ struct orion_kernel {
     int32_t max_dynamic_shared; /* survives rebinding; -1: not set */
 };
 
+/* hand/event.c: the object of a handle of an event that other processes may know; other events have none. */
+extern void *const orion_event_interprocess;
+
 /* module.c */
 CUresult orion_module_load(orion_session_t *session, const orion_image_t *image, orion_library_t *library,
                            orion_module_t **module_p);

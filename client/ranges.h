@@ -14,14 +14,23 @@ typedef enum {
     ORION_RANGE_MANAGED,    /* arena memory of cuMemAllocManaged */
     ORION_RANGE_HOST,       /* cuMemHostAlloc without an arena: ordinary memory */
     ORION_RANGE_REGISTERED, /* cuMemHostRegister: ordinary memory, staged */
+    ORION_RANGE_OPENED,     /* device memory of another process, cuIpcOpenMemHandle */
 } orion_range_kind_t;
 
 typedef struct {
     uint64_t base, bytes;
     uint64_t id; /* never given twice: CU_POINTER_ATTRIBUTE_BUFFER_ID */
     orion_range_kind_t kind;
-    uint32_t flags; /* those of the allocating call */
+    uint32_t flags; /* those of the allocating call; ORION_RANGE_ORDERED for device memory */
 } orion_range_t;
+
+#define ORION_RANGE_ORDERED 1u /* cuMemAllocAsync: cannot be shared with other processes */
+
+/* cuIpcGetMemHandle serves it. */
+static inline int orion_range_is_shareable(const orion_range_t *range)
+{
+    return range->kind == ORION_RANGE_DEVICE && !(range->flags & ORION_RANGE_ORDERED);
+}
 
 /* 0 when there is no memory for the entry. */
 int orion_ranges_add(orion_range_kind_t kind, uint64_t base, uint64_t bytes, uint32_t flags);

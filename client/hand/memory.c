@@ -104,7 +104,7 @@ CUresult orion_hand_cuMemAllocAsync(CUstream default_stream, CUdeviceptr *dptr, 
         result = allocate(session, &address, bytesize, &stream);
     if (result)
         return result;
-    if (!orion_ranges_add(ORION_RANGE_DEVICE, address, bytesize, 0)) {
+    if (!orion_ranges_add(ORION_RANGE_DEVICE, address, bytesize, ORION_RANGE_ORDERED)) {
         orion_post_cuMemFreeAsync(session, address, stream);
         return CUDA_ERROR_OUT_OF_MEMORY;
     }

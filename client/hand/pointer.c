@@ -13,7 +13,7 @@
 
 static int at_device(const orion_range_t *range)
 {
-    return range->kind == ORION_RANGE_DEVICE || range->kind == ORION_RANGE_GLOBAL;
+    return range->kind == ORION_RANGE_DEVICE || range->kind == ORION_RANGE_GLOBAL || range->kind == ORION_RANGE_OPENED;
 }
 
 static int shared(const orion_range_t *range)
@@ -43,6 +43,7 @@ static CUresult get(void *data, CUpointer_attribute attribute, uint64_t address,
     case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL:
         return PUT(int, 0);
     case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE:
+        return PUT(unsigned, orion_range_is_shareable(range));
     case CU_POINTER_ATTRIBUTE_IS_GPU_DIRECT_RDMA_CAPABLE:
         return PUT(unsigned, 0);
     case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR:

@@ -47,6 +47,45 @@ typedef struct orion_granter {
     void (*release)(void *self, uint64_t address, uint64_t bytes);
 } orion_granter_t;
 
+/* What one process gives to another so that it can open memory or an event: it says nothing by itself. */
+typedef struct orion_ipc_handle {
+    unsigned char bytes[64];
+} orion_ipc_handle_t;
+
+typedef enum { ORION_IPC_MEMORY = 1, ORION_IPC_EVENT = 2 } orion_ipc_kind_t;
+
+/* How the broker and a device speak of something shared. */
+typedef struct orion_shared {
+    orion_ipc_kind_t kind;
+    uint64_t id;               /* the broker's name of it */
+    uint32_t party;            /* which of those who have it this process is; 0: it is its own */
+    uint64_t first;            /* events: the party's records are numbered from here on */
+    uint64_t address, bytes;   /* memory: whole pages */
+    uint64_t asked;            /* memory: what the allocation was asked for */
+    orion_ipc_handle_t handle; /* what other processes open it with */
+    int is_opaque;             /* `opaque` is the driver's own handle, and there is no descriptor */
+    orion_ipc_handle_t opaque;
+} orion_shared_t;
+
+/* How devices of different processes find each other's memory and events; share NULL: they do not. Any thread, also
+ * with the heap's lock held; a call may take as long as the supervisor does. */
+typedef struct orion_broker {
+    void *self;
+    /* Fills in id and handle of what `shared` says. Memory: when *fd_p is a descriptor, the content has to move there. */
+    CUresult (*share)(void *self, orion_shared_t *shared, int *fd_p);
+    /* Memory: replaces [address, +bytes) by the descriptor's, content and all, while kernels may use it. Takes fd. */
+    CUresult (*move)(void *self, const orion_shared_t *shared, int fd);
+    /* Puts the extent's own memory back there; nobody can open the handle any more. */
+    CUresult (*unmove)(void *self, uint64_t id, uint64_t address, uint64_t bytes);
+    /* Nobody can open the handle any more. */
+    void (*unshare)(void *self, uint64_t id);
+    /* Finds what another process has shared: kind and handle are the caller's, the rest is filled in. */
+    CUresult (*open)(void *self, orion_shared_t *shared, int *fd_p);
+    void (*close)(void *self, uint64_t id, uint32_t party);
+    /* What all processes of this user ring when an event has happened (shared_event.h). NULL: no memory. */
+    void *(*bell)(void *self);
+} orion_broker_t;
+
 struct orion_compiler; /* cpu/compiler.h */
 
 typedef struct orion_device_config {
@@ -55,6 +94,7 @@ typedef struct orion_device_config {
     uint64_t memory_limit; /* bytes that allocations may sum up to; 0: total host memory */
     int threads;           /* pool threads = multiprocessors; 0: one per usable core */
     orion_granter_t granter;               /* grant NULL: private anonymous memory */
+    orion_broker_t broker;                 /* share NULL: nothing can be shared with other processes */
     const struct orion_compiler *compiler; /* NULL: cpu loads no modules, null reads layouts by itself */
     /* Kernel printf output in pieces, from pool threads; NULL: the process's standard output. */
     void (*print)(void *self, const char *text, size_t bytes);
@@ -167,6 +207,18 @@ typedef struct orion_device_ops {
     CUresult (*host_register)(orion_device_t *device, uint64_t address, uint64_t bytes, int fd, uint32_t flags);
     void (*host_unregister)(orion_device_t *device, uint64_t address);
 
+    /* Other processes' memory and events. All may take as long as the broker. CUDA_ERROR_NOT_SUPPORTED: the
+     * device was opened without one. */
+    /* The whole allocation that holds the address. CUDA_ERROR_INVALID_VALUE: none does. */
+    CUresult (*mem_share)(orion_device_t *device, uint64_t address, orion_ipc_handle_t *handle_p);
+    CUresult (*mem_open)(orion_device_t *device, const orion_ipc_handle_t *handle, uint64_t *address_p,
+                         uint64_t *bytes_p);
+    /* Unmaps when all work enqueued so far has finished, then calls done. */
+    CUresult (*mem_close)(orion_device_t *device, uint64_t address, orion_done_fn done, void *arg);
+    /* CUDA_ERROR_INVALID_HANDLE: the event was not made with CU_EVENT_INTERPROCESS. */
+    CUresult (*event_share)(orion_device_t *device, orion_event_t *event, orion_ipc_handle_t *handle_p);
+    CUresult (*event_open)(orion_device_t *device, const orion_ipc_handle_t *handle, orion_event_t **event_p);
+
     /* Streams. flags: CU_STREAM_NON_BLOCKING; priority is kept by the caller and without effect here. */
     CUresult (*stream_create)(orion_device_t *device, uint32_t flags, int priority, orion_stream_t **stream_p);
     /* Returns at once; the work already enqueued is done, then the stream goes. */
@@ -182,7 +234,8 @@ typedef struct orion_device_ops {
                           orion_gate_t **gate_p);
     void (*host_gate_open)(orion_device_t *device, orion_gate_t *gate);
 
-    /* Events. flags: CU_EVENT_DISABLE_TIMING, CU_EVENT_BLOCKING_SYNC (no effect); interprocess: NOT_SUPPORTED. */
+    /* Events. flags: CU_EVENT_DISABLE_TIMING, CU_EVENT_BLOCKING_SYNC (no effect), CU_EVENT_INTERPROCESS (only without
+     * timing; CUDA_ERROR_NOT_SUPPORTED without a broker). */
     CUresult (*event_create)(orion_device_t *device, uint32_t flags, orion_event_t **event_p);
     void (*event_destroy)(orion_device_t *device, orion_event_t *event); /* at once; who waits for it keeps waiting */
     CUresult (*event_record)(orion_device_t *device, orion_event_t *event, orion_stream_t *stream);

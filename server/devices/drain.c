@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The queue as a whole: made, waited for, dropped, emptied. Called without the lock. */
-#include "queue.h"
+#include "board.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +18,7 @@ int orion_queue_init(orion_queue_t *queue, orion_pool_t *pool)
     pthread_mutex_init(&queue->lock, &attributes);
     pthread_mutexattr_destroy(&attributes);
     pthread_cond_init(&queue->empty, NULL);
+    pthread_cond_init(&queue->listen, NULL);
     return 1;
 }
 
@@ -66,6 +67,7 @@ void orion_queue_drop(orion_queue_t *queue, CUresult drop)
         }
         orion_op_unref(queue, gate);
     }
+    orion_board_abandon(queue);
     orion_queue_advance(queue);
     orion_queue_unlock(queue);
 }
@@ -90,6 +92,7 @@ void orion_queue_clear(orion_queue_t *queue)
         orion_event_t *event = queue->events;
         queue->events = event->next;
         orion_op_unref(queue, event->mark);
+        orion_board_unref(event->board);
         free(event);
     }
     queue->status = queue->drop = CUDA_SUCCESS;
@@ -99,6 +102,7 @@ void orion_queue_clear(orion_queue_t *queue)
 
 void orion_queue_fini(orion_queue_t *queue)
 {
+    orion_board_stop(queue);
     orion_queue_clear(queue);
     while (queue->free_ops) {
         orion_op_t *op = queue->free_ops;
@@ -108,5 +112,6 @@ void orion_queue_fini(orion_queue_t *queue)
         free(op);
     }
     pthread_cond_destroy(&queue->empty);
+    pthread_cond_destroy(&queue->listen);
     pthread_mutex_destroy(&queue->lock);
 }

@@ -1,21 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Events. Each record makes a mark (an operation with references of its own), so that who waits for one record is
  * not touched by the next. Any thread. */
-#include "queue.h"
+#include "board.h"
 
 #include <stdlib.h>
 
 CUresult orion_event_create(orion_queue_t *queue, uint32_t flags, orion_event_t **event_p)
 {
     const uint32_t known = CU_EVENT_BLOCKING_SYNC | CU_EVENT_DISABLE_TIMING | CU_EVENT_INTERPROCESS;
-    if (flags & ~known)
+    if (flags & ~known || (flags & CU_EVENT_INTERPROCESS && !(flags & CU_EVENT_DISABLE_TIMING)))
         return CUDA_ERROR_INVALID_VALUE;
-    if (flags & CU_EVENT_INTERPROCESS)
-        return CUDA_ERROR_NOT_SUPPORTED;
     orion_event_t *event = calloc(1, sizeof *event);
     if (!event)
         return CUDA_ERROR_OUT_OF_MEMORY;
     event->timing = !(flags & CU_EVENT_DISABLE_TIMING);
+    event->interprocess = (flags & CU_EVENT_INTERPROCESS) != 0;
     orion_queue_lock(queue);
     CUresult result = orion_queue_refusal(queue);
     if (result == CUDA_SUCCESS) {
@@ -40,6 +39,7 @@ void orion_event_destroy(orion_queue_t *queue, orion_event_t *event)
     if (event->next)
         event->next->previous = event->previous;
     orion_op_unref(queue, event->mark);
+    orion_board_unref(event->board);
     orion_queue_unlock(queue);
     free(event);
 }
@@ -53,7 +53,7 @@ CUresult orion_event_record(orion_queue_t *queue, orion_event_t *event, orion_st
     stream = orion_queue_stream(queue, stream);
     orion_op_t *mark = event->mark;
     int idle = orion_queue_idle(queue, stream);
-    if (!mark || mark->refs > 1 || !idle) {
+    if (!mark || mark->refs > 1 || !idle || event->board) {
         mark = orion_op_new(queue, ORION_OP_RECORD, NULL, NULL);
         if (!mark) {
             result = CUDA_ERROR_OUT_OF_MEMORY;
@@ -62,9 +62,12 @@ CUresult orion_event_record(orion_queue_t *queue, orion_event_t *event, orion_st
         orion_op_unref(queue, event->mark);
         event->mark = mark;
     }
+    if (event->board) {
+        orion_board_record(event->board, mark);
+        event->seen = (uint64_t)event->board->party << ORION_RECORD_PARTY | event->board->last;
+    }
     if (idle) {
-        mark->finished = 1;
-        mark->time_ns = orion_now_ns();
+        orion_queue_finish_mark(queue, mark);
         goto out;
     }
     mark->refs++; /* the stream's */
@@ -79,6 +82,8 @@ CUresult orion_event_wait(orion_queue_t *queue, orion_stream_t *stream, orion_ev
 {
     orion_queue_lock(queue);
     CUresult result = orion_queue_refusal(queue);
+    if (result == CUDA_SUCCESS)
+        result = orion_board_refresh(queue, event);
     orion_op_t *mark = event->mark;
     stream = orion_queue_stream(queue, stream);
     if (result != CUDA_SUCCESS || !mark || mark->finished || mark->stream == stream)
@@ -101,6 +106,8 @@ CUresult orion_event_query(orion_queue_t *queue, orion_event_t *event)
 {
     orion_queue_lock(queue);
     CUresult result = orion_queue_refusal(queue);
+    if (result == CUDA_SUCCESS)
+        result = orion_board_refresh(queue, event);
     if (result == CUDA_SUCCESS && event->mark && !event->mark->finished)
         result = CUDA_ERROR_NOT_READY;
     orion_queue_unlock(queue);
@@ -109,8 +116,12 @@ CUresult orion_event_query(orion_queue_t *queue, orion_event_t *event)
 
 CUresult orion_event_notify(orion_queue_t *queue, orion_event_t *event, orion_done_fn done, void *arg)
 {
-    CUresult result;
     orion_queue_lock(queue);
+    CUresult result = orion_queue_refusal(queue) ? CUDA_SUCCESS : orion_board_refresh(queue, event);
+    if (result != CUDA_SUCCESS) {
+        orion_queue_unlock(queue);
+        return result;
+    }
     orion_op_t *mark = event->mark;
     if (!mark || mark->finished) {
         result = orion_queue_refusal(queue);

@@ -3,38 +3,13 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
-#include "heap.h"
+#include "heap_block.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
-
-typedef struct block {
-    orion_tree_node_t node; /* in by_size when free, else in by_address */
-    uint64_t address, bytes;
-    uint64_t asked; /* what mem_find says */
-    orion_block_use_t use;
-    struct block *next, *previous; /* neighbours in the extent */
-    orion_extent_t *extent;
-} block_t;
-
-struct orion_extent {
-    uint64_t address, bytes;
-    block_t *first;
-    orion_extent_t *next;
-};
-
-static uint64_t round_up(uint64_t value, uint64_t to)
-{
-    return (value + to - 1) / to * to;
-}
-
-static block_t *block_of(orion_tree_node_t *node)
-{
-    return (block_t *)node; /* its first member */
-}
 
 static CUresult anonymous_grant(void *self, uint64_t address, uint64_t bytes)
 {
@@ -57,6 +32,7 @@ CUresult orion_heap_init(orion_heap_t *heap, const orion_device_config_t *config
     if (!heap->limit)
         heap->limit = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
     heap->granter = config->granter;
+    heap->broker = config->broker;
     if (!heap->granter.grant) {
         heap->granter.grant = anonymous_grant;
         heap->granter.release = anonymous_release;
@@ -70,7 +46,7 @@ CUresult orion_heap_init(orion_heap_t *heap, const orion_device_config_t *config
     }
     if (!heap->base) {
         if (!heap->bytes) /* room for fragmentation: address space costs nothing */
-            heap->bytes = round_up(heap->limit, ORION_HEAP_EXTENT) * 2 + (1ull << 30);
+            heap->bytes = orion_round_up(heap->limit, ORION_HEAP_EXTENT) * 2 + (1ull << 30);
         char *p = mmap(NULL, heap->bytes + ORION_HEAP_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
                        0);
         if (p == MAP_FAILED) {
@@ -78,7 +54,7 @@ CUresult orion_heap_init(orion_heap_t *heap, const orion_device_config_t *config
                      (unsigned long long)(heap->bytes >> 20));
             return CUDA_ERROR_OUT_OF_MEMORY;
         }
-        uint64_t start = (uint64_t)(uintptr_t)p, base = round_up(start, ORION_HEAP_PAGE);
+        uint64_t start = (uint64_t)(uintptr_t)p, base = orion_round_up(start, ORION_HEAP_PAGE);
         if (base > start)
             munmap(p, base - start);
         if (base < start + ORION_HEAP_PAGE)
@@ -92,17 +68,22 @@ CUresult orion_heap_init(orion_heap_t *heap, const orion_device_config_t *config
 
 /* --- with the lock held --- */
 
-static void set_free(orion_heap_t *heap, block_t *block)
+/* What a block counts for. Its pages are its own, but nobody is charged for what is left of the last one. */
+static uint64_t held(const orion_block_t *block)
+{
+    return orion_round_up(block->asked, ORION_HEAP_CHARGE);
+}
+
+static void set_free(orion_heap_t *heap, orion_block_t *block)
 {
     block->use = ORION_BLOCK_FREE;
     orion_tree_insert(&heap->by_size, &block->node, block->bytes, block->address);
 }
 
-/* Finds room for an extent between the others and has it mapped. */
-static CUresult grow(orion_heap_t *heap, uint64_t bytes, block_t **block_p)
+CUresult orion_heap_extend(orion_heap_t *heap, uint64_t bytes, orion_map_fn map, void *arg, orion_block_t **block_p)
 {
     orion_extent_t *extent = calloc(1, sizeof *extent);
-    block_t *block = calloc(1, sizeof *block);
+    orion_block_t *block = calloc(1, sizeof *block);
     CUresult result = CUDA_ERROR_OUT_OF_MEMORY;
     if (!extent || !block)
         goto err_free;
@@ -114,7 +95,7 @@ static CUresult grow(orion_heap_t *heap, uint64_t bytes, block_t **block_p)
     }
     if (heap->base + heap->bytes - address < bytes)
         goto err_free;
-    result = heap->granter.grant(heap->granter.self, address, bytes);
+    result = map(arg, address, bytes);
     if (result != CUDA_SUCCESS)
         goto err_free;
     *extent = (orion_extent_t){.address = address, .bytes = bytes, .first = block, .next = *at};
@@ -122,7 +103,6 @@ static CUresult grow(orion_heap_t *heap, uint64_t bytes, block_t **block_p)
     block->address = address;
     block->bytes = bytes;
     block->extent = extent;
-    heap->granted += bytes;
     *block_p = block;
     return CUDA_SUCCESS;
 err_free:
@@ -131,23 +111,36 @@ err_free:
     return result;
 }
 
-static void release_extent(orion_heap_t *heap, orion_extent_t *extent)
+static CUresult grow(orion_heap_t *heap, uint64_t bytes, orion_block_t **block_p)
+{
+    const CUresult result = orion_heap_extend(heap, bytes, heap->granter.grant, heap->granter.self, block_p);
+    if (result == CUDA_SUCCESS)
+        heap->granted += bytes;
+    return result;
+}
+
+void orion_heap_withdraw(orion_heap_t *heap, orion_extent_t *extent)
 {
     orion_extent_t **at = &heap->extents;
     while (*at != extent)
         at = &(*at)->next;
     *at = extent->next;
-    heap->granted -= extent->bytes;
-    heap->granter.release(heap->granter.self, extent->address, extent->bytes);
+    if (extent->foreign) {
+        anonymous_release(NULL, extent->address, extent->bytes);
+    } else {
+        heap->granted -= extent->bytes;
+        heap->granter.release(heap->granter.self, extent->address, extent->bytes);
+    }
     free(extent);
 }
 
-/* Makes the block just large enough; what is left becomes a free block. Without memory for it the block stays. */
-static void trim(orion_heap_t *heap, block_t *block, uint64_t bytes)
+/* Makes the block just large enough; what is left becomes a free block. Without memory for it the block stays, and
+ * so does one that got an extent for itself: it can be shown to another process as it is. */
+static void trim(orion_heap_t *heap, orion_block_t *block, uint64_t bytes)
 {
-    if (block->bytes == bytes)
+    if (block->bytes == bytes || block->extent->bytes > ORION_HEAP_EXTENT)
         return;
-    block_t *rest = calloc(1, sizeof *rest);
+    orion_block_t *rest = calloc(1, sizeof *rest);
     if (!rest)
         return;
     rest->address = block->address + bytes;
@@ -162,10 +155,10 @@ static void trim(orion_heap_t *heap, block_t *block, uint64_t bytes)
     set_free(heap, rest);
 }
 
-static block_t *allocated_at(orion_heap_t *heap, uint64_t address)
+orion_block_t *orion_heap_allocated(orion_heap_t *heap, uint64_t address)
 {
     orion_tree_node_t *node = orion_tree_floor(&heap->by_address, address);
-    return node && block_of(node)->address == address ? block_of(node) : NULL;
+    return node && orion_block_of(node)->address == address ? orion_block_of(node) : NULL;
 }
 
 /* An empty extent goes back, except that one of the usual size stays for the next allocation. */
@@ -179,12 +172,17 @@ static int worth_keeping(const orion_heap_t *heap, const orion_extent_t *empty)
     return 1;
 }
 
-static void free_block(orion_heap_t *heap, block_t *block)
+static void free_block(orion_heap_t *heap, orion_block_t *block)
 {
-    heap->used -= block->bytes; /* it is a dying one */
-    heap->dying -= block->bytes;
+    heap->used -= held(block); /* it is a dying one */
+    heap->dying -= held(block);
+    const int was_shared = block->share != NULL;
+    if (was_shared && !orion_heap_unshare(heap, block)) {
+        block->asked = 0; /* it stays where it is, counts for nothing and is given to nobody */
+        return;
+    }
     orion_tree_remove(&heap->by_address, &block->node);
-    block_t *next = block->next, *previous = block->previous;
+    orion_block_t *next = block->next, *previous = block->previous;
     if (next && next->use == ORION_BLOCK_FREE) {
         orion_tree_remove(&heap->by_size, &next->node);
         block->bytes += next->bytes;
@@ -204,9 +202,9 @@ static void free_block(orion_heap_t *heap, block_t *block)
     }
     set_free(heap, block);
     orion_extent_t *extent = block->extent;
-    if (block->bytes == extent->bytes && !worth_keeping(heap, extent)) {
+    if (block->bytes == extent->bytes && (was_shared || !worth_keeping(heap, extent))) {
         orion_tree_remove(&heap->by_size, &block->node);
-        release_extent(heap, extent);
+        orion_heap_withdraw(heap, extent);
         free(block);
     }
 }
@@ -219,18 +217,18 @@ CUresult orion_heap_alloc(orion_heap_t *heap, uint64_t bytes, orion_block_use_t 
         return CUDA_ERROR_INVALID_VALUE;
     if (bytes > heap->limit)
         return CUDA_ERROR_OUT_OF_MEMORY;
-    uint64_t rounded = round_up(bytes, ORION_HEAP_ALIGN);
+    uint64_t rounded = orion_round_up(bytes, ORION_HEAP_ALIGN);
     CUresult result = CUDA_ERROR_OUT_OF_MEMORY;
     pthread_mutex_lock(&heap->lock);
-    if (rounded > heap->limit - heap->used && bytes > heap->limit - heap->used)
+    if (heap->used >= heap->limit || bytes > heap->limit - heap->used)
         goto out;
-    block_t *block = NULL;
+    orion_block_t *block = NULL;
     orion_tree_node_t *node = orion_tree_ceiling(&heap->by_size, rounded, 0);
     if (node) {
-        block = block_of(node);
+        block = orion_block_of(node);
         orion_tree_remove(&heap->by_size, node);
     } else {
-        uint64_t exact = round_up(rounded, ORION_HEAP_PAGE);
+        uint64_t exact = orion_round_up(rounded, ORION_HEAP_PAGE);
         uint64_t usual = exact > ORION_HEAP_EXTENT ? exact : ORION_HEAP_EXTENT;
         result = grow(heap, usual, &block);
         if (result == CUDA_ERROR_OUT_OF_MEMORY && usual != exact)
@@ -241,7 +239,7 @@ CUresult orion_heap_alloc(orion_heap_t *heap, uint64_t bytes, orion_block_use_t 
     trim(heap, block, rounded);
     block->use = use;
     block->asked = bytes;
-    heap->used += block->bytes;
+    heap->used += held(block);
     orion_tree_insert(&heap->by_address, &block->node, block->address, 0);
     *address_p = block->address;
     result = CUDA_SUCCESS;
@@ -253,11 +251,11 @@ out:
 CUresult orion_heap_doom(orion_heap_t *heap, uint64_t address, orion_block_use_t use)
 {
     pthread_mutex_lock(&heap->lock);
-    block_t *block = allocated_at(heap, address);
+    orion_block_t *block = orion_heap_allocated(heap, address);
     int ours = block && block->use == use;
     if (ours) {
         block->use = ORION_BLOCK_DYING;
-        heap->dying += block->bytes;
+        heap->dying += held(block);
     }
     pthread_mutex_unlock(&heap->lock);
     return ours ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
@@ -266,24 +264,27 @@ CUresult orion_heap_doom(orion_heap_t *heap, uint64_t address, orion_block_use_t
 void orion_heap_undoom(orion_heap_t *heap, uint64_t address)
 {
     pthread_mutex_lock(&heap->lock);
-    block_t *block = allocated_at(heap, address);
+    orion_block_t *block = orion_heap_allocated(heap, address);
     if (block && block->use == ORION_BLOCK_DYING) {
         block->use = ORION_BLOCK_MEMORY;
-        heap->dying -= block->bytes;
+        heap->dying -= held(block);
     }
     pthread_mutex_unlock(&heap->lock);
 }
 
 int orion_heap_revive(orion_heap_t *heap, uint64_t address, uint64_t bytes, int exact)
 {
-    uint64_t rounded = round_up(bytes, ORION_HEAP_ALIGN);
+    uint64_t rounded = orion_round_up(bytes, ORION_HEAP_ALIGN);
     pthread_mutex_lock(&heap->lock);
-    block_t *block = allocated_at(heap, address);
-    int fits = block && block->use == ORION_BLOCK_DYING && (exact ? block->bytes == rounded : block->bytes >= rounded);
+    orion_block_t *block = orion_heap_allocated(heap, address);
+    int fits = block && block->use == ORION_BLOCK_DYING && !block->share &&
+               (exact ? block->bytes == rounded : block->bytes >= rounded);
     if (fits) {
+        heap->dying -= held(block);
+        heap->used -= held(block);
         block->use = ORION_BLOCK_MEMORY;
         block->asked = bytes;
-        heap->dying -= block->bytes;
+        heap->used += held(block);
     }
     pthread_mutex_unlock(&heap->lock);
     return fits;
@@ -292,7 +293,7 @@ int orion_heap_revive(orion_heap_t *heap, uint64_t address, uint64_t bytes, int 
 void orion_heap_retire(orion_heap_t *heap, uint64_t address)
 {
     pthread_mutex_lock(&heap->lock);
-    block_t *block = allocated_at(heap, address);
+    orion_block_t *block = orion_heap_allocated(heap, address);
     if (block && block->use == ORION_BLOCK_DYING)
         free_block(heap, block);
     pthread_mutex_unlock(&heap->lock);
@@ -302,7 +303,7 @@ CUresult orion_heap_find(orion_heap_t *heap, uint64_t address, uint64_t *base_p,
 {
     pthread_mutex_lock(&heap->lock);
     orion_tree_node_t *node = orion_tree_floor(&heap->by_address, address);
-    block_t *block = node ? block_of(node) : NULL;
+    orion_block_t *block = node ? orion_block_of(node) : NULL;
     int found = block && block->use != ORION_BLOCK_DYING && address - block->address < block->asked;
     if (found) {
         *base_p = block->address;
@@ -325,13 +326,15 @@ void orion_heap_reset(orion_heap_t *heap)
 {
     pthread_mutex_lock(&heap->lock);
     while (heap->extents) {
-        block_t *block = heap->extents->first;
+        orion_block_t *block = heap->extents->first;
         while (block) {
-            block_t *next = block->next;
+            orion_block_t *next = block->next;
+            if (block->share)
+                orion_heap_share_gone(heap, block);
             free(block);
             block = next;
         }
-        release_extent(heap, heap->extents);
+        orion_heap_withdraw(heap, heap->extents);
     }
     heap->by_size.root = heap->by_address.root = NULL;
     heap->used = heap->dying = 0;
@@ -353,18 +356,18 @@ int orion_heap_check(orion_heap_t *heap, const char **why)
     pthread_mutex_lock(&heap->lock);
     for (orion_extent_t *extent = heap->extents; extent && !*why; extent = extent->next) {
         uint64_t at = extent->address;
-        block_t *previous = NULL;
-        granted += extent->bytes;
+        orion_block_t *previous = NULL;
+        granted += extent->foreign ? 0 : extent->bytes;
         if (extent->next && extent->next->address < extent->address + extent->bytes)
             *why = "extents overlap";
-        for (block_t *block = extent->first; block; previous = block, block = block->next) {
+        for (orion_block_t *block = extent->first; block; previous = block, block = block->next) {
             if (block->address != at || block->previous != previous || block->extent != extent || !block->bytes)
                 *why = "blocks do not tile their extent";
             if (block->use == ORION_BLOCK_FREE && previous && previous->use == ORION_BLOCK_FREE)
                 *why = "free neighbours are not merged";
             if (block->use != ORION_BLOCK_FREE) {
-                used += block->bytes;
-                if (allocated_at(heap, block->address) != block)
+                used += extent->foreign ? 0 : held(block);
+                if (orion_heap_allocated(heap, block->address) != block)
                     *why = "an allocated block is not in the address tree";
             } else if (orion_tree_ceiling(&heap->by_size, block->bytes, block->address) != &block->node) {
                 *why = "a free block is not in the size tree";

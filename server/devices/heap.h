@@ -12,7 +12,8 @@
 
 #include "tree.h"
 
-#define ORION_HEAP_ALIGN 512u
+#define ORION_HEAP_ALIGN 4096u          /* an allocation has its pages for itself: it can be shown to another process */
+#define ORION_HEAP_CHARGE 512u          /* what it counts for is rounded up to this */
 #define ORION_HEAP_PAGE (2ull << 20)    /* extents begin and end on multiples */
 #define ORION_HEAP_EXTENT (64ull << 20) /* smallest extent asked for */
 
@@ -20,7 +21,8 @@ typedef enum orion_block_use {
     ORION_BLOCK_FREE,
     ORION_BLOCK_MEMORY, /* cuMemAlloc and the like */
     ORION_BLOCK_MODULE, /* a module's variables */
-    ORION_BLOCK_DYING   /* freed; work that may use it is under way */
+    ORION_BLOCK_DYING,  /* freed; work that may use it is under way */
+    ORION_BLOCK_OPENED  /* memory of another process */
 } orion_block_use_t;
 
 typedef struct orion_extent orion_extent_t;
@@ -31,6 +33,7 @@ typedef struct orion_heap {
     uint64_t used, dying, granted;
     int own_range; /* reserved by the heap itself */
     orion_granter_t granter;
+    orion_broker_t broker;
     orion_extent_t *extents; /* by address */
     orion_tree_t by_size;    /* free blocks: (bytes, address) */
     orion_tree_t by_address; /* all others: (address, 0) */
@@ -49,6 +52,13 @@ void orion_heap_undoom(orion_heap_t *heap, uint64_t address); /* for memory, whe
 int orion_heap_revive(orion_heap_t *heap, uint64_t address, uint64_t bytes, int exact);
 void orion_heap_retire(orion_heap_t *heap, uint64_t address); /* frees a doomed block */
 CUresult orion_heap_find(orion_heap_t *heap, uint64_t address, uint64_t *base_p, uint64_t *bytes_p);
+/* Makes the allocation that holds the address known to the broker, and its pages nobody else's. The same handle each
+ * time. INVALID_VALUE: no allocation. Kernels that write there meanwhile wait. */
+CUresult orion_heap_share(orion_heap_t *heap, uint64_t address, orion_ipc_handle_t *handle_p);
+/* Maps memory of another process. */
+CUresult orion_heap_open(orion_heap_t *heap, const orion_ipc_handle_t *handle, uint64_t *address_p, uint64_t *bytes_p);
+/* INVALID_VALUE: nothing of another process begins there. */
+CUresult orion_heap_close(orion_heap_t *heap, uint64_t address);
 void orion_heap_usage(orion_heap_t *heap, uint64_t *used_p, uint64_t *dying_p, uint64_t *granted_p);
 /* Frees everything and gives all extents back. */
 void orion_heap_reset(orion_heap_t *heap);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The common part of the devices: opening and closing, memory, and thin entries over streams, events, transfers. */
+#include "board.h"
 #include "host.h"
 
 #include <stdio.h>
@@ -29,6 +30,7 @@ CUresult orion_host_open(const orion_device_config_t *config, const char *kind, 
     pthread_mutex_init(&device->compile_lock, NULL);
     pthread_mutex_init(&device->module_lock, NULL);
     orion_identity_describe(&device->info, kind, orion_pool_threads(device->pool), device->heap.limit, config->host_id);
+    device->info.attributes[CU_DEVICE_ATTRIBUTE_IPC_EVENT_SUPPORTED] = config->broker.share != NULL;
     *device_p = device;
     return CUDA_SUCCESS;
 err_heap:
@@ -187,7 +189,21 @@ void orion_host_gate_open(orion_device_t *device, orion_gate_t *gate)
 
 CUresult orion_host_event_create(orion_device_t *device, uint32_t flags, orion_event_t **event_p)
 {
+    if (flags & CU_EVENT_INTERPROCESS && !device->config.broker.share)
+        return CUDA_ERROR_NOT_SUPPORTED;
     return orion_event_create(&device->queue, flags, event_p);
+}
+
+CUresult orion_host_event_share(orion_device_t *device, orion_event_t *event, orion_ipc_handle_t *handle_p)
+{
+    const orion_broker_t *broker = &device->config.broker;
+    return broker->share ? orion_event_share(&device->queue, broker, event, handle_p) : CUDA_ERROR_NOT_SUPPORTED;
+}
+
+CUresult orion_host_event_open(orion_device_t *device, const orion_ipc_handle_t *handle, orion_event_t **event_p)
+{
+    const orion_broker_t *broker = &device->config.broker;
+    return broker->share ? orion_event_open(&device->queue, broker, handle, event_p) : CUDA_ERROR_NOT_SUPPORTED;
 }
 
 void orion_host_event_destroy(orion_device_t *device, orion_event_t *event)

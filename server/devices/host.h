@@ -87,6 +87,12 @@ CUresult orion_host_mem_free_async(orion_device_t *device, orion_stream_t *strea
                                    void *arg);
 CUresult orion_host_mem_info(orion_device_t *device, uint64_t *free_p, uint64_t *total_p);
 CUresult orion_host_mem_find(orion_device_t *device, uint64_t address, uint64_t *base_p, uint64_t *bytes_p);
+CUresult orion_host_mem_share(orion_device_t *device, uint64_t address, orion_ipc_handle_t *handle_p);
+CUresult orion_host_mem_open(orion_device_t *device, const orion_ipc_handle_t *handle, uint64_t *address_p,
+                             uint64_t *bytes_p);
+CUresult orion_host_mem_close(orion_device_t *device, uint64_t address, orion_done_fn done, void *arg);
+CUresult orion_host_event_share(orion_device_t *device, orion_event_t *event, orion_ipc_handle_t *handle_p);
+CUresult orion_host_event_open(orion_device_t *device, const orion_ipc_handle_t *handle, orion_event_t **event_p);
 CUresult orion_host_stream_create(orion_device_t *device, uint32_t flags, int priority, orion_stream_t **stream_p);
 void orion_host_stream_destroy(orion_device_t *device, orion_stream_t *stream);
 CUresult orion_host_stream_query(orion_device_t *device, orion_stream_t *stream);
@@ -117,6 +123,8 @@ CUresult orion_host_fill(orion_device_t *device, orion_stream_t *stream, uint64_
     .synchronize_notify = orion_host_synchronize_notify, .mem_alloc = orion_host_mem_alloc,                        \
     .mem_free = orion_host_mem_free, .mem_alloc_async = orion_host_mem_alloc_async,                                \
     .mem_free_async = orion_host_mem_free_async, .mem_info = orion_host_mem_info, .mem_find = orion_host_mem_find, \
+    .mem_share = orion_host_mem_share, .mem_open = orion_host_mem_open, .mem_close = orion_host_mem_close,         \
+    .event_share = orion_host_event_share, .event_open = orion_host_event_open,                                    \
     .stream_create = orion_host_stream_create, .stream_destroy = orion_host_stream_destroy,                        \
     .stream_query = orion_host_stream_query, .stream_notify = orion_host_stream_notify,                            \
     .stream_wait_event = orion_host_stream_wait_event, .host_gate = orion_host_gate,                               \

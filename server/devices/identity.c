@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a device says about itself. Attributes not named here are 0: textures, peers, graphs' memory operations and
- * handles to other processes are not served. */
+/* What a device says about itself. Attributes not named here are 0: textures, peers and graphs' memory operations are
+ * not served. IPC_EVENT_SUPPORTED depends on the broker (host.c). */
 #include "host.h"
 
 #include <ctype.h>

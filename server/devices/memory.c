@@ -157,3 +157,44 @@ CUresult orion_host_mem_find(orion_device_t *device, uint64_t address, uint64_t 
 {
     return orion_heap_find(&device->heap, address, base_p, bytes_p);
 }
+
+CUresult orion_host_mem_share(orion_device_t *device, uint64_t address, orion_ipc_handle_t *handle_p)
+{
+    return orion_heap_share(&device->heap, address, handle_p);
+}
+
+CUresult orion_host_mem_open(orion_device_t *device, const orion_ipc_handle_t *handle, uint64_t *address_p,
+                             uint64_t *bytes_p)
+{
+    const CUresult result = orion_host_status(device, NULL, 0);
+    return result == CUDA_SUCCESS ? orion_heap_open(&device->heap, handle, address_p, bytes_p) : result;
+}
+
+typedef struct closing {
+    orion_device_t *device;
+    uint64_t address;
+    orion_done_fn done;
+    void *arg;
+} closing_t;
+
+static void close_finish(void *arg, CUresult result)
+{
+    closing_t *closing = arg;
+    (void)result;
+    result = orion_heap_close(&closing->device->heap, closing->address);
+    if (closing->done)
+        closing->done(closing->arg, result);
+    free(closing);
+}
+
+CUresult orion_host_mem_close(orion_device_t *device, uint64_t address, orion_done_fn done, void *arg)
+{
+    closing_t *closing = malloc(sizeof *closing);
+    if (!closing)
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    *closing = (closing_t){device, address, done, arg};
+    const CUresult result = orion_queue_fence(&device->queue, close_finish, closing);
+    if (result != CUDA_SUCCESS)
+        free(closing);
+    return result;
+}

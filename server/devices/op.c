@@ -58,6 +58,7 @@ orion_op_t *orion_op_new(orion_queue_t *queue, orion_op_kind_t kind, orion_done_
     op->on_caller = op->passive = op->finished = op->waiting = op->reached = op->parked = op->opened = 0;
     op->count = 0;
     op->target = op->waiters = op->wait_next = NULL;
+    op->board = NULL;
     op->start = NULL;
     op->forget = NULL;
     op->payload_bytes = 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The stream engine of the devices; queue.h tells the rules. Everything here runs with the queue's lock held unless
  * it says otherwise; call_done() lets go of it around a callback, so state is read again afterwards. */
-#include "queue.h"
+#include "board.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -148,10 +148,12 @@ void orion_queue_retire(orion_queue_t *queue, orion_stream_t *stream)
         pthread_cond_broadcast(&queue->empty);
 }
 
-static void finish_mark(orion_queue_t *queue, orion_op_t *mark)
+void orion_queue_finish_mark(orion_queue_t *queue, orion_op_t *mark)
 {
     __atomic_store_n(&mark->finished, 1, __ATOMIC_RELEASE);
     mark->time_ns = orion_now_ns();
+    if (mark->board)
+        orion_board_publish(mark);
     orion_op_t *waiter = mark->waiters;
     mark->waiters = NULL;
     while (waiter) {
@@ -246,7 +248,7 @@ static void run_head(orion_queue_t *queue, orion_stream_t *stream)
         call_done(queue, op, failed);
         break;
     case ORION_OP_RECORD:
-        finish_mark(queue, op);
+        orion_queue_finish_mark(queue, op);
         break;
     case ORION_OP_WAIT:
         break;

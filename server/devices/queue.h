@@ -78,9 +78,11 @@ struct orion_op {
     int (*start)(orion_op_t *op, CUresult *result_p);
     void (*forget)(orion_op_t *op); /* may be NULL; called instead of start when it is dropped */
     orion_job_t job;
+    struct orion_board *board; /* mark of an event that other processes know, board.h; own reference */
     union {
         orion_transfer_t transfer;
         orion_run_t run;
+        uint64_t record; /* mark: its number on the board */
     } u;
     void *payload; /* inline_payload or a buffer of its own */
     uint32_t payload_capacity;
@@ -101,10 +103,15 @@ struct orion_stream {
 };
 
 struct orion_event {
-    orion_op_t *mark; /* its latest record; NULL: none */
+    orion_op_t *mark; /* its latest record; NULL: none, or one of another process that has happened */
     uint32_t timing;
+    uint32_t interprocess;
+    struct orion_board *board; /* other processes know it; own reference */
+    uint64_t seen;             /* the board's latest record as `mark` has it */
     orion_event_t *next, *previous;
 };
+
+typedef struct orion_awaited orion_awaited_t; /* board.c */
 
 struct orion_queue {
     pthread_mutex_t lock;
@@ -122,6 +129,10 @@ struct orion_queue {
     orion_op_t *gates;                   /* handles not opened yet */
     int calling;                         /* a thread is at them */
     orion_op_t *room;
+    orion_awaited_t *awaited; /* records of other processes */
+    pthread_cond_t listen;    /* there is something in it, or the listener shall end */
+    pthread_t listener;
+    int has_listener, listener_stops;
     orion_op_t *free_ops;
     uint32_t free_count;
     CUresult drop;   /* reset or close is under way: everything that waits ends with this */
@@ -163,6 +174,8 @@ int orion_queue_push(orion_queue_t *queue, orion_stream_t *stream, orion_op_t *o
 /* The head of the stream is done; the stream may be gone afterwards. advance() must follow. */
 void orion_queue_retire(orion_queue_t *queue, orion_stream_t *stream);
 void orion_queue_free_stream(orion_queue_t *queue, orion_stream_t *stream); /* it holds nothing */
+/* The mark has happened: what waits for it is looked at by the next advance(). */
+void orion_queue_finish_mark(orion_queue_t *queue, orion_op_t *mark);
 /* Starts all that is ready. Lets go of the lock for callbacks. */
 void orion_queue_advance(orion_queue_t *queue);
 /* Has advance() make the operation's callback; it belongs to no stream. Takes the caller's reference. */

@@ -6,6 +6,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import struct
 
 from .wire import REPLY_FUTEX_WORDS, REPLY_SEGMENT_BYTES
 
@@ -37,6 +38,18 @@ _PR_SET_CHILD_SUBREAPER = 36
 _MAP_FAILED = ctypes.c_void_p(-1).value
 
 
+def _wake(address: int) -> None:
+    _libc.syscall(
+        ctypes.c_long(_SYS_FUTEX),
+        ctypes.c_void_p(address),
+        ctypes.c_int(_FUTEX_WAKE),
+        ctypes.c_int(0x7FFFFFFF),
+        None,
+        None,
+        ctypes.c_int(0),
+    )
+
+
 def wake_reply_segment(fd: int) -> None:
     """Wakes whoever sleeps in a dead worker's reply segment; each then looks at its socket. Reads nothing of it."""
     if os.fstat(fd).st_size < REPLY_SEGMENT_BYTES:
@@ -45,21 +58,24 @@ def wake_reply_segment(fd: int) -> None:
     if base is None or base == _MAP_FAILED:
         return
     for offset in REPLY_FUTEX_WORDS:
-        _libc.syscall(
-            ctypes.c_long(_SYS_FUTEX),
-            ctypes.c_void_p(base + offset),
-            ctypes.c_int(_FUTEX_WAKE),
-            ctypes.c_int(0x7FFFFFFF),
-            None,
-            None,
-            ctypes.c_int(0),
-        )
+        _wake(base + offset)
     _libc.munmap(base, REPLY_SEGMENT_BYTES)
 
 
-def drop_pages(fd: int, size: int) -> None:
-    """Frees an extent's memory though somebody may still have it mapped."""
-    _libc.fallocate(fd, _KEEP_SIZE | _PUNCH_HOLE, 0, size)
+def drop_pages(fd: int, size: int, offset: int = 0) -> None:
+    """Frees memory of a file though somebody may still have it mapped."""
+    _libc.fallocate(fd, _KEEP_SIZE | _PUNCH_HOLE, offset, size)
+
+
+def ring(fd: int) -> None:
+    """Counts the first word of a page up and wakes whoever sleeps on it."""
+    (count,) = struct.unpack("<I", os.pread(fd, 4, 0))
+    os.pwrite(fd, struct.pack("<I", (count + 1) & 0xFFFFFFFF), 0)
+    base = _libc.mmap(None, 4096, 1, 1, fd, 0)  # PROT_READ, MAP_SHARED
+    if base is None or base == _MAP_FAILED:
+        return
+    _wake(base)
+    _libc.munmap(base, 4096)
 
 
 def adopt_orphans() -> None:

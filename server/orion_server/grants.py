@@ -28,8 +28,13 @@ def extent_memfd(size: int, sealed: bool) -> int:
 
 
 class Grants:
-    def __init__(self, cache_of: Callable[[int], ObjectCache]) -> None:
+    def __init__(
+        self,
+        cache_of: Callable[[int], ObjectCache],
+        release: Callable[[Session, int, int], None],
+    ) -> None:
         self._cache_of = cache_of
+        self._release = release  # told before an extent goes back
 
     def serve(self, session: Session, message: Message) -> None:
         if session.uid < 0 and message.kind in (Kind.CACHE_GET, Kind.CACHE_SLOT, Kind.CACHE_PUT):
@@ -39,6 +44,7 @@ class Grants:
         elif message.kind == Kind.GRANT:
             self._grant(session, message)
         elif message.kind == Kind.RELEASE:
+            self._release(session, message.a, message.b)
             session.release_extent(message.a, message.b)
         elif message.kind == Kind.EXPOSE:
             self._expose(session, message)

@@ -43,32 +43,50 @@ class Lease:
     limit: int
     ratio: int
     extents: dict[int, int] = field(default_factory=dict)  # address -> bytes
-    granted: int = 0
+    granted: int = 0  # extents, and what book() and carry() have added
 
     def grant(self, address: int, size: int) -> int:
         """CUresult; on success the extent is booked."""
         if size <= 0 or size % GRANULE or address % GRANULE or address in self.extents:
             return INVALID_VALUE
-        if len(self.extents) >= EXTENTS_MOST:
-            return OUT_OF_MEMORY
-        if self.granted + size > round_up(self.limit, EXTENT) + EXTENT:
-            return OUT_OF_MEMORY
-        if self.device.granted + size > round_up(self.device.memory, EXTENT) + EXTENT * len(
-            self.device.leases
-        ):
+        if len(self.extents) >= EXTENTS_MOST or not self.book(size):
             return OUT_OF_MEMORY
         self.extents[address] = size
-        self.granted += size
-        self.device.granted += size
         return 0
 
     def release(self, address: int, size: int) -> bool:
         if self.extents.get(address) != size:
             return False
         del self.extents[address]
+        self.unbook(size)
+        return True
+
+    def book(self, size: int, slack: int = 0) -> bool:
+        """Memory beside the extents; False: more than there is for this lease, or on the device."""
+        if self.granted + size > self._most() + slack:
+            return False
+        if self.device.granted + size > round_up(self.device.memory, EXTENT) + EXTENT * len(
+            self.device.leases
+        ):
+            return False
+        self.carry(size)
+        return True
+
+    def carry(self, size: int) -> None:
+        """Memory that is there already and that nobody else pays for."""
+        self.granted += size
+        self.device.granted += size
+
+    def unbook(self, size: int) -> None:
         self.granted -= size
         self.device.granted -= size
-        return True
+
+    def overdrawn(self) -> bool:
+        """It carries more than it could have been granted."""
+        return self.granted > self._most()
+
+    def _most(self) -> int:
+        return round_up(self.limit, EXTENT) + EXTENT
 
     def close(self) -> None:
         """Safe to call twice: the lease and everything granted under it is free."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import array
+import builtins
 import os
 import socket
 import struct
@@ -19,6 +20,7 @@ HEAD = struct.Struct("<IHHIiQQQ")
 READY = struct.Struct("<QII64s64s64s")
 ORDER = struct.Struct("<QQ8QIIIIII32s")
 ORDER_NONE, ORDER_TCP, ORDER_TLS, ORDER_UCX = 0, 1, 2, 3  # what a session on a socket runs over
+SHARE = struct.Struct("<II5QII64s64s")
 CACHE_KEY = 32
 FDS_MOST = 4
 
@@ -38,6 +40,51 @@ class Kind(IntEnum):
     EXPOSE = 12
     PROVEN = 13
     ADOPT = 14
+    SHARE = 20
+    MOVED = 21
+    UNMOVE = 22
+    UNSHARE = 23
+    OPEN = 24
+    CLOSE = 25
+    BELL = 26
+
+
+@dataclass(frozen=True)
+class ShareText:
+    """The text of SHARE and OPEN and of their answers: orion_share_text_t."""
+
+    kind: int
+    is_opaque: int = 0
+    id: int = 0
+    address: int = 0
+    bytes: int = 0
+    asked: int = 0
+    first: int = 0
+    party: int = 0
+    handle: builtins.bytes = b""
+    opaque: builtins.bytes = b""
+
+    def pack(self) -> builtins.bytes:
+        return SHARE.pack(
+            self.kind,
+            self.is_opaque,
+            self.id,
+            self.address,
+            self.bytes,
+            self.asked,
+            self.first,
+            self.party,
+            0,
+            self.handle,
+            self.opaque,
+        )
+
+    @classmethod
+    def unpack(cls, text: builtins.bytes) -> ShareText:
+        """struct.error: it has another length."""
+        kind, opaque, number, *sizes, party, _, handle, inner = SHARE.unpack(text)
+        address, size, asked, first = sizes
+        return cls(kind, opaque, number, address, size, asked, first, party, handle, inner)
 
 
 @dataclass(frozen=True)

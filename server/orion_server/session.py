@@ -49,6 +49,9 @@ class Session:
     arena_bytes: int = 0
     extents: dict[int, int] = field(default_factory=dict)  # address -> descriptor
     exposed: set[int] = field(default_factory=set)  # heap extents that the client has mapped
+    shared: dict[int, None] = field(default_factory=dict)  # see shares.py: numbers, in order
+    opened: dict[tuple[int, int], None] = field(default_factory=dict)  # number and party
+    kept: set[int] = field(default_factory=set)  # extents that other clients have opened
     since: float = field(default_factory=time.monotonic)
     told_to_wait: float = field(default_factory=time.monotonic)  # that its worker is starting
     exchange: Exchange | None = None  # the client has proved a token; the welcome is sealed in turn
@@ -118,6 +121,10 @@ class Session:
         fd = self.extents.pop(address, -1)
         self.exposed.discard(address)
         if fd < 0:
+            return
+        if address in self.kept:
+            self.kept.discard(address)
+            os.close(fd)
             return
         with contextlib.suppress(OSError):
             os.ftruncate(fd, 0)  # whoever still has it mapped keeps addresses, not memory

@@ -29,6 +29,7 @@ from .ledger import Device, open_lease
 from .loop import Loop
 from .paths import control_path, identity_of, listen
 from .session import Session, State
+from .shares import Shares
 from .tokens import TokenFile, seal_epitaph
 from .workers import Worker, Workers
 
@@ -55,7 +56,8 @@ class Supervisor:
         )
         self.totals = {"sessions": 0, "calls": 0, "bytes": 0, "kernels": 0, "memory_peak": 0}
         self.caches: dict[int, ObjectCache] = {}
-        self.grants = Grants(self._cache_of)
+        self.shares = Shares()
+        self.grants = Grants(self._cache_of, self.shares.release)
         self.stopping = False
         self.tokens = TokenFile(config.token_file) if config.token_file is not None else None
         self.greeter = Greeter(self.loop, config, self.tokens, self._admit)
@@ -114,6 +116,7 @@ class Supervisor:
                 if identity_of(path) == identity:
                     path.unlink()
         self.workers.close()
+        self.shares.close()
         self.loop.close()
 
     def _expire(self) -> None:
@@ -240,7 +243,7 @@ class Supervisor:
             session.logged += 1
             if session.logged <= LOGGED_MOST:
                 log.info("client %d: %s", session.id, wire.text_of(message.text))
-        elif session.state is State.RUNNING:
+        elif session.state is State.RUNNING and not self.shares.serve(session, message):
             self.grants.serve(session, message)
 
     def _welcome(self, session: Session, message: messages.Message, fds: list[int]) -> None:
@@ -353,6 +356,7 @@ class Supervisor:
             session.worker.pidfd,
         ):
             self.loop.unwatch(watched)
+        self.shares.forget(session)
         session.close()
         self.sessions.pop(session.id, None)
         self.recent.append(session)

@@ -32,7 +32,14 @@ enum orion_control_kind {
     ORION_CONTROL_START = 11,     /* supervisor to worker, first of all: text: orion_order_t */
     ORION_CONTROL_EXPOSE = 12,    /* a address in a heap extent; the client gets that extent; answered with it: a, b */
     ORION_CONTROL_ADOPT = 14,     /* a address, b bytes that the client has offered; answered with its descriptor */
-    ORION_CONTROL_PROVEN = 13     /* /dev/shm mode: both sides have the files; the supervisor, who may, unlinks them */
+    ORION_CONTROL_PROVEN = 13,    /* /dev/shm mode: both sides have the files; the supervisor, who may, unlinks them */
+    ORION_CONTROL_SHARE = 20,   /* text: orion_share_text_t; answered with it, and a descriptor if bytes are to move */
+    ORION_CONTROL_MOVED = 21,   /* a id: they have; not answered */
+    ORION_CONTROL_UNMOVE = 22,  /* a id: they are free; answered with the extent's descriptor, b offset in it */
+    ORION_CONTROL_UNSHARE = 23, /* a id; not answered */
+    ORION_CONTROL_OPEN = 24,    /* text: orion_share_text_t; answered with it, and a descriptor if there is one */
+    ORION_CONTROL_CLOSE = 25,   /* a id, b party; not answered */
+    ORION_CONTROL_BELL = 26     /* answered with the bell of the client's user */
 };
 
 typedef struct orion_control_message {
@@ -65,6 +72,19 @@ typedef struct orion_order {
 enum orion_order_stream { ORION_ORDER_NONE = 0, ORION_ORDER_TCP = 1, ORION_ORDER_TLS = 2, ORION_ORDER_UCX = 3 };
 
 _Static_assert(sizeof(orion_order_t) == 136, "orion_server/messages.py writes this layout");
+
+/* The text of ORION_CONTROL_SHARE and ORION_CONTROL_OPEN and of their answers: orion_shared_t, field by field. */
+typedef struct orion_share_text {
+    uint32_t kind;
+    uint32_t is_opaque;
+    uint64_t id, address, bytes, asked, first;
+    uint32_t party;
+    uint32_t reserved;
+    unsigned char handle[64];
+    unsigned char opaque[64];
+} orion_share_text_t;
+
+_Static_assert(sizeof(orion_share_text_t) == 184, "orion_server/messages.py reads and writes this layout");
 
 /* The text of ORION_CONTROL_READY. */
 typedef struct orion_ready {

@@ -6,6 +6,7 @@
  */
 #include "worker/faults.h"
 
+#include "base/futex.h"
 #include "orion_generated/orion_cuda.h"
 
 #include <signal.h>
@@ -15,11 +16,38 @@
 #include <unistd.h>
 
 #define STACK_BYTES (64u << 10)
+#define HOLD_NS (50 * 1000 * 1000) /* between looks; the hold itself lasts as long as a copy */
 
 /* The CPU device knows which kernel a thread runs; a worker without that device has no such function. */
 extern const char *orion_cpu_running_kernel(void) __attribute__((weak));
 
 static const orion_control_line_t *control;
+
+static uint32_t holds; /* atomic futex word: counts begins and ends, odd between them */
+
+void orion_faults_hold(void)
+{
+    __atomic_fetch_add(&holds, 1, __ATOMIC_SEQ_CST);
+}
+
+void orion_faults_go(void)
+{
+    __atomic_fetch_add(&holds, 1, __ATOMIC_SEQ_CST); /* pairs with the load in is_held() */
+    orion_futex_wake(&holds, ORION_WAKE_ALL);
+}
+
+/* Whether the access may succeed by now: once for each hold, so that a kernel's own fault is not tried for ever. */
+static int is_held(void)
+{
+    static _Thread_local uint32_t tried;
+    uint32_t now;
+    while ((now = __atomic_load_n(&holds, __ATOMIC_SEQ_CST)) & 1)
+        orion_futex_wait(&holds, now, HOLD_NS);
+    if (now == tried)
+        return 0;
+    tried = now;
+    return 1;
+}
 
 static char *append(char *at, const char *end, const char *text)
 {
@@ -49,6 +77,8 @@ static void last_words(int number, siginfo_t *info, void *context)
     CUresult result = CUDA_ERROR_LAUNCH_FAILED;
 
     (void)context;
+    if (number == SIGSEGV && info->si_code == SEGV_ACCERR && __atomic_load_n(&holds, __ATOMIC_RELAXED) && is_held())
+        return;
     switch (number) {
     case SIGSEGV:
     case SIGBUS:
@@ -88,9 +118,9 @@ void orion_faults_thread(void)
 void orion_faults_install(const orion_control_line_t *line)
 {
     static const int numbers[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
-    struct sigaction action = {.sa_sigaction = last_words, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESETHAND};
+    struct sigaction action = {.sa_sigaction = last_words, .sa_flags = SA_SIGINFO | SA_ONSTACK};
     control = line;
-    sigfillset(&action.sa_mask);
+    sigfillset(&action.sa_mask); /* a fault inside of the handler ends the process */
     orion_faults_thread();
     for (unsigned i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
         sigaction(numbers[i], &action, NULL);

@@ -16,7 +16,8 @@
 typedef enum {
     ORION_RANGE_HEAP = 1, /* cuMemAlloc and kin */
     ORION_RANGE_ARENA,    /* pinned and managed memory */
-    ORION_RANGE_ADOPTED   /* the client's own, paid for elsewhere */
+    ORION_RANGE_ADOPTED,  /* the client's own, paid for elsewhere */
+    ORION_RANGE_OPENED    /* another client's, which pays for it */
 } orion_range_kind_t;
 
 typedef struct orion_range {

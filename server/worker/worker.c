@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Making and unmaking a worker, and the small services that the generated dispatch asks of it. */
+#include "worker/broker.h"
 #include "worker/hand/hand.h"
 
 #include <stdio.h>
@@ -53,6 +54,7 @@ CUresult orion_worker_open(const orion_worker_config_t *config, orion_worker_t *
     w->stats = config->stats;
     w->line = config->line;
     pthread_mutex_init(&w->upload_lock, NULL);
+    pthread_mutex_init(&w->opened_lock, NULL);
     orion_ledger_init(&w->ledger, config->memory_limit, w->stats);
     orion_extents_init(&w->extents, w->line, config->range_base, config->arena_bytes);
     w->extents.notice = config->notice;
@@ -72,6 +74,7 @@ CUresult orion_worker_open(const orion_worker_config_t *config, orion_worker_t *
         .memory_limit = config->memory_limit,
         .threads = config->threads,
         .granter = config->heap_base ? orion_extents_granter(&w->extents) : (orion_granter_t){0},
+        .broker = orion_broker_of(w->line),
         .print = print_from_kernel,
         .print_self = w,
         .capture_output = w->line != NULL,
@@ -111,6 +114,7 @@ void orion_worker_close(orion_worker_t *w)
     orion_executor_free(w->executor); /* first: its jobs use all the rest */
     if (w->device)
         w->ops->close(w->device);
+    orion_opened_clear(w);
     orion_uploads_clear(w);
     orion_functions_clear(w);
     free(w->function);
@@ -121,6 +125,7 @@ void orion_worker_close(orion_worker_t *w)
     orion_extents_fini(&w->extents);
     orion_ledger_fini(&w->ledger);
     pthread_mutex_destroy(&w->upload_lock);
+    pthread_mutex_destroy(&w->opened_lock);
     if (w->port)
         orion_port_close(w->port);
     free(w);

@@ -35,6 +35,14 @@ typedef struct orion_upload {
     uint8_t *data;
 } orion_upload_t;
 
+/* Memory of another client, hand/ipc.c. */
+typedef struct orion_opened {
+    struct orion_opened *next;
+    orion_ipc_handle_t handle;
+    uint64_t address, bytes;
+    uint32_t count; /* opens that have not been closed */
+} orion_opened_t;
+
 struct orion_worker {
     orion_port_t *port;
     const orion_device_ops_t *ops;
@@ -66,6 +74,8 @@ struct orion_worker {
         bool prints; /* the client listens for its output */
     } *function;     /* whose handles go with their module; under upload_lock */
     size_t function_count, function_room;
+    pthread_mutex_t opened_lock;
+    orion_opened_t *opened;
     struct orion_gates *gates; /* host functions that streams wait for */
     struct orion_compiling *compiling;
     char told[256];       /* to the client, last, of an image; under upload_lock: what fails alike is said once */
@@ -124,6 +134,9 @@ void orion_gates_retry(orion_worker_t *worker);
 /* hand/module.c */
 void orion_uploads_clear(orion_worker_t *worker);
 void orion_functions_clear(orion_worker_t *worker);
+
+/* hand/ipc.c: the device has let go of them already. */
+void orion_opened_clear(orion_worker_t *worker);
 
 /* hand/context.c: begins a reset that was wanted, once no executor job uses the device. The loop. */
 void orion_reset_begin(orion_worker_t *worker);

@@ -25,6 +25,7 @@ from e2e_support import (
     start,
     wait_until,
 )
+from ipc_pairs import exchange
 from kernels_numpy import CHECKS
 
 HERE = Path(__file__).resolve().parent
@@ -60,6 +61,16 @@ def test_all_features_in_one_process(build: Build, cascade_run: OrionRun, cudart
 def test_default_stream_for_each_thread(build: Build, cascade_run: OrionRun) -> None:
     done = cascade_run(build("tour", arguments=("--default-stream", "per-thread")))
     assert done.code == 0, done.said()
+
+
+@pytest.mark.parametrize("count", [10, 1_000_000])
+def test_two_processes_work_on_the_same_memory(
+    build: Build, cascade: dict[str, str], count: int
+) -> None:
+    """Both are clients of the first server, whose workers are clients of the second one."""
+    with running_server(cascade, "--device", "cuda") as outer:
+        exchange(outer.start, build("ipc"), count)
+        assert outer.run(build("ipc"), "misuse").code == 0
 
 
 @pytest.mark.parametrize("name", CHECKS)

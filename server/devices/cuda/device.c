@@ -61,7 +61,6 @@ static const CUdevice_attribute absent[] = {
     CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_FABRIC_SUPPORTED,
     CU_DEVICE_ATTRIBUTE_MEMPOOL_SUPPORTED_HANDLE_TYPES,
     CU_DEVICE_ATTRIBUTE_MULTICAST_SUPPORTED,
-    CU_DEVICE_ATTRIBUTE_IPC_EVENT_SUPPORTED,
     CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_SUPPORTED,
     CU_DEVICE_ATTRIBUTE_CAN_USE_64_BIT_STREAM_MEM_OPS,
     CU_DEVICE_ATTRIBUTE_CAN_USE_STREAM_WAIT_VALUE_NOR,
@@ -93,6 +92,8 @@ static void learn(orion_device_t *device)
     }
     for (size_t i = 0; i < sizeof absent / sizeof absent[0]; i++)
         info->attributes[absent[i]] = 0;
+    if (!orion_cuda_can_share(device))
+        info->attributes[CU_DEVICE_ATTRIBUTE_IPC_EVENT_SUPPORTED] = 0;
     info->driver_version = driver->version;
     info->runs_kernels = 1;
 }
@@ -226,7 +227,7 @@ static void stop_thread(orion_device_t *device, bool has, pthread_t thread)
         pthread_join(thread, NULL);
 }
 
-/* Streams, markers and events whose context is gone or going. The watcher does not look. */
+/* Streams, markers, events and memory of others whose context is gone or going. The watcher does not look. */
 static void forget_streams(orion_device_t *device)
 {
     for (orion_stream_t *stream = device->streams, *next; stream; stream = next) {
@@ -244,6 +245,7 @@ static void forget_streams(orion_device_t *device)
     while (device->events) {
         orion_event_t *event = device->events;
         device->events = event->next;
+        orion_cuda_event_unshare(device, event);
         free(event->cell);
         free(event);
     }
@@ -252,6 +254,7 @@ static void forget_streams(orion_device_t *device)
     free(device->house_done);
     device->house_done = NULL;
     device->pending = device->in_driver = 0;
+    orion_cuda_shares_forget(device);
 }
 
 void orion_cuda_close(orion_device_t *device)
@@ -379,6 +382,11 @@ const orion_device_ops_t orion_cuda_device = {
     .mem_free_async = orion_cuda_mem_free_async,
     .mem_info = orion_cuda_mem_info,
     .mem_find = orion_cuda_mem_find,
+    .mem_share = orion_cuda_mem_share,
+    .mem_open = orion_cuda_mem_open,
+    .mem_close = orion_cuda_mem_close,
+    .event_share = orion_cuda_event_share,
+    .event_open = orion_cuda_event_open,
     .host_register = orion_cuda_host_register,
     .host_unregister = orion_cuda_host_unregister,
     .stream_create = orion_cuda_stream_create,

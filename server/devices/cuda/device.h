@@ -25,9 +25,12 @@ typedef enum {
     ORION_SPAN_DEVICE = 1, /* cuMemAlloc */
     ORION_SPAN_ORDERED,    /* cuMemAllocAsync */
     ORION_SPAN_GLOBAL,     /* a variable that was looked up */
+    ORION_SPAN_OPENED,     /* another process's, ipc.c */
     ORION_SPAN_HOST,       /* the arena: registered with the driver */
     ORION_SPAN_STAGE       /* stays through resets */
 } orion_span_kind_t;
+
+typedef struct orion_cuda_share orion_cuda_share_t; /* ipc.c */
 
 typedef struct orion_span {
     uint64_t base, bytes;
@@ -47,7 +50,10 @@ struct orion_event {
     uint32_t flags;
     uint32_t held;       /* atomic: records of it in the backlog */
     uint32_t references; /* atomic: one for the handle, one per operation in the backlog */
-    bool recorded;
+    bool recorded;       /* by us; one that other processes know counts as such */
+    uint64_t share_id;   /* the broker's; 0: no other process knows it */
+    uint32_t party;      /* 0: it is ours */
+    orion_ipc_handle_t handle;
 };
 
 typedef enum {
@@ -155,6 +161,7 @@ struct orion_gate {
 typedef struct orion_cuda_job {
     struct orion_cuda_job *next;
     void (*run)(orion_device_t *device, struct orion_cuda_job *job);
+    orion_device_t *device; /* while it waits for work */
     uint64_t address;
     orion_module_t *module;
     orion_done_fn done;
@@ -223,6 +230,7 @@ struct orion_device {
     orion_span_t *span;
     size_t span_count, span_room;
     uint64_t used, dying;
+    orion_cuda_share_t *shares; /* memory that other processes know, or theirs; under memory_lock */
 
     pthread_mutex_t module_lock;
     orion_module_t *modules;
@@ -247,6 +255,8 @@ void orion_cuda_output_flush(orion_device_t *device);
 CUresult orion_cuda_submit(orion_device_t *device, orion_cuda_op_t *op);
 void *orion_cuda_porter(void *device);
 void orion_cuda_job(orion_device_t *device, orion_cuda_job_t *job);
+/* The same when all work so far is done; if the context goes before, only its done is called. memory.c */
+void orion_cuda_job_after_work(orion_device_t *device, orion_cuda_job_t *job);
 /* Tells everybody who waits `result`, and opens all gates. */
 void orion_cuda_drop(orion_device_t *device, CUresult result);
 /* Calls back when all work so far is done; for the device's own use. */
@@ -277,8 +287,19 @@ void orion_cuda_gates_fail(orion_device_t *device, CUresult result, bool open);
 /* memory.c */
 bool orion_span_find(orion_device_t *device, uint64_t address, uint64_t bytes, orion_span_t *span_p);
 bool orion_span_add(orion_device_t *device, const orion_span_t *span);
+bool orion_span_drop(orion_device_t *device, uint64_t base, orion_span_kind_t kind);
 void orion_spans_drop_module(orion_device_t *device, const orion_module_t *module);
 void orion_spans_reset(orion_device_t *device);
+
+/* ipc.c; there is a broker, and a driver that can. */
+bool orion_cuda_can_share(const orion_device_t *device);
+/* The allocation goes: nobody can open it any more. */
+void orion_cuda_unshare(orion_device_t *device, uint64_t address);
+void orion_cuda_shares_forget(orion_device_t *device);
+void orion_cuda_event_unshare(orion_device_t *device, const orion_event_t *event);
+/* stream.c: an event around a cell, which it takes over if there is memory. */
+CUresult orion_cuda_event_wrap(orion_device_t *device, orion_cuda_cell_t *cell, uint32_t flags,
+                               orion_event_t **event_p);
 
 /* The entries of the ops table. */
 CUresult orion_cuda_open(const orion_device_config_t *, orion_device_t **, char *, size_t);
@@ -292,6 +313,11 @@ CUresult orion_cuda_mem_info(orion_device_t *, uint64_t *, uint64_t *);
 CUresult orion_cuda_mem_find(orion_device_t *, uint64_t, uint64_t *, uint64_t *);
 CUresult orion_cuda_host_register(orion_device_t *, uint64_t, uint64_t, int, uint32_t);
 void orion_cuda_host_unregister(orion_device_t *, uint64_t);
+CUresult orion_cuda_mem_share(orion_device_t *, uint64_t, orion_ipc_handle_t *);
+CUresult orion_cuda_mem_open(orion_device_t *, const orion_ipc_handle_t *, uint64_t *, uint64_t *);
+CUresult orion_cuda_mem_close(orion_device_t *, uint64_t, orion_done_fn, void *);
+CUresult orion_cuda_event_share(orion_device_t *, orion_event_t *, orion_ipc_handle_t *);
+CUresult orion_cuda_event_open(orion_device_t *, const orion_ipc_handle_t *, orion_event_t **);
 CUresult orion_cuda_stream_create(orion_device_t *, uint32_t, int, orion_stream_t **);
 void orion_cuda_stream_destroy(orion_device_t *, orion_stream_t *);
 CUresult orion_cuda_stream_query(orion_device_t *, orion_stream_t *);

@@ -74,12 +74,18 @@
       (CUfunction f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared, \
        CUstream stream, void **parameters))
 
-/* NULL where the driver is older. */
+/* NULL where the driver is older, or does not serve them. */
 #define ORION_DRIVER_OPTIONAL(X)                                                                             \
     X(cuMemAllocAsync, cuMemAllocAsync, 11020, (CUdeviceptr * address, size_t bytes, CUstream stream))       \
     X(cuMemFreeAsync, cuMemFreeAsync, 11020, (CUdeviceptr address, CUstream stream))                         \
     X(cuModuleGetFunctionCount, cuModuleGetFunctionCount, 12040, (unsigned *count, CUmodule module))         \
     X(cuModuleEnumerateFunctions, cuModuleEnumerateFunctions, 12040, (CUfunction * f, unsigned n, CUmodule)) \
+    X(cuIpcGetMemHandle, cuIpcGetMemHandle, 4010, (CUipcMemHandle * handle, CUdeviceptr address))            \
+    X(cuIpcOpenMemHandle, cuIpcOpenMemHandle_v2, 11000, (CUdeviceptr * a, CUipcMemHandle handle, unsigned))  \
+    X(cuIpcCloseMemHandle, cuIpcCloseMemHandle, 4010, (CUdeviceptr address))                                 \
+    X(cuIpcGetEventHandle, cuIpcGetEventHandle, 4010, (CUipcEventHandle * handle, CUevent event))            \
+    X(cuIpcOpenEventHandle, cuIpcOpenEventHandle, 4010, (CUevent * event, CUipcEventHandle handle))          \
+    X(cuMemGetAddressRange, cuMemGetAddressRange_v2, 3020, (CUdeviceptr * base, size_t *n, CUdeviceptr))     \
     X(cuFuncGetName, cuFuncGetName, 12030, (const char **name, CUfunction function))                         \
     X(cuFuncGetParamInfo, cuFuncGetParamInfo, 12040, (CUfunction f, size_t i, size_t *offset, size_t *size))
 

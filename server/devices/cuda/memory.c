@@ -77,6 +77,12 @@ static bool span_remove(orion_device_t *device, uint64_t base, unsigned kinds, o
     return removed;
 }
 
+bool orion_span_drop(orion_device_t *device, uint64_t base, orion_span_kind_t kind)
+{
+    orion_span_t span;
+    return span_remove(device, base, 1u << kind, &span);
+}
+
 static void spans_keep(orion_device_t *device, bool (*keep)(const orion_span_t *, const void *), const void *arg)
 {
     pthread_mutex_lock(&device->memory_lock);
@@ -194,37 +200,33 @@ static void free_now(orion_device_t *device, orion_cuda_job_t *job)
         job->done(job->arg, CUDA_SUCCESS);
 }
 
-typedef struct {
-    orion_device_t *device;
-    orion_cuda_job_t *job;
-} dying_t;
-
 static void work_is_done(void *arg, CUresult result)
 {
-    dying_t *dying = arg;
-    orion_cuda_job_t *job = dying->job;
+    orion_cuda_job_t *job = arg;
     if (result == CUDA_SUCCESS) {
-        orion_cuda_job(dying->device, job);
+        orion_cuda_job(job->device, job);
     } else { /* the context goes, and the memory with it */
         if (job->done)
             job->done(job->arg, result);
         free(job);
     }
-    free(dying);
+}
+
+void orion_cuda_job_after_work(orion_device_t *device, orion_cuda_job_t *job)
+{
+    job->device = device;
+    const CUresult result = orion_cuda_fence(device, work_is_done, job);
+    if (result != CUDA_SUCCESS) /* no memory for a fence: the driver waits by itself */
+        work_is_done(job, result == CUDA_ERROR_CONTEXT_IS_DESTROYED ? result : CUDA_SUCCESS);
 }
 
 CUresult orion_cuda_mem_free(orion_device_t *device, uint64_t address, orion_done_fn done, void *arg)
 {
     orion_span_t span;
-    dying_t *dying = malloc(sizeof *dying);
     orion_cuda_job_t *job = calloc(1, sizeof *job);
-    if (!dying || !job) {
-        free(dying);
-        free(job);
+    if (!job)
         return CUDA_ERROR_OUT_OF_MEMORY;
-    }
     if (!span_remove(device, address, 1u << ORION_SPAN_DEVICE | 1u << ORION_SPAN_ORDERED, &span)) {
-        free(dying);
         free(job);
         return CUDA_ERROR_INVALID_VALUE;
     }
@@ -233,13 +235,11 @@ CUresult orion_cuda_mem_free(orion_device_t *device, uint64_t address, orion_don
                               .module = (orion_module_t *)(uintptr_t)span.bytes,
                               .done = done,
                               .arg = arg};
-    *dying = (dying_t){device, job};
+    orion_cuda_unshare(device, address);
     pthread_mutex_lock(&device->memory_lock);
     device->dying += span.bytes;
     pthread_mutex_unlock(&device->memory_lock);
-    const CUresult result = orion_cuda_fence(device, work_is_done, dying);
-    if (result != CUDA_SUCCESS) /* no memory for a fence: the driver waits by itself */
-        work_is_done(dying, result == CUDA_ERROR_CONTEXT_IS_DESTROYED ? result : CUDA_SUCCESS);
+    orion_cuda_job_after_work(device, job);
     return CUDA_SUCCESS;
 }
 

@@ -141,11 +141,12 @@ static CUresult launch(orion_device_t *device, const orion_cuda_op_t *op)
                                          op->u.launch.shared, op->stream->handle, NULL, bytes ? extra : NULL);
 }
 
-/* Whoever waits for the event's latest record keeps the driver's event; the new record gets another one. */
+/* Whoever waits for the event's latest record keeps the driver's event; the new record gets another one, unless other
+ * processes know the event: then who waits waits for the new record, too. */
 static CUresult record(orion_device_t *device, const orion_cuda_op_t *op)
 {
     orion_event_t *event = op->u.event;
-    if (__atomic_load_n(&event->cell->references, __ATOMIC_ACQUIRE) > 1) {
+    if (!(event->flags & CU_EVENT_INTERPROCESS) && __atomic_load_n(&event->cell->references, __ATOMIC_ACQUIRE) > 1) {
         orion_cuda_cell_t *fresh = orion_cuda_cell_new(device, event->flags);
         if (!fresh)
             return CUDA_ERROR_OUT_OF_MEMORY;

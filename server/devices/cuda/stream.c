@@ -72,25 +72,36 @@ CUresult orion_cuda_stream_wait_event(orion_device_t *device, orion_stream_t *st
 CUresult orion_cuda_event_create(orion_device_t *device, uint32_t flags, orion_event_t **event_p)
 {
     CUresult result = orion_cuda_sticky(device);
-    if (flags & CU_EVENT_INTERPROCESS)
-        return CUDA_ERROR_NOT_SUPPORTED;
-    if (flags & ~(uint32_t)(CU_EVENT_DISABLE_TIMING | CU_EVENT_BLOCKING_SYNC))
+    if (flags & ~(uint32_t)(CU_EVENT_DISABLE_TIMING | CU_EVENT_BLOCKING_SYNC | CU_EVENT_INTERPROCESS) ||
+        (flags & CU_EVENT_INTERPROCESS && !(flags & CU_EVENT_DISABLE_TIMING)))
         return CUDA_ERROR_INVALID_VALUE;
+    if (flags & CU_EVENT_INTERPROCESS && !device->info.attributes[CU_DEVICE_ATTRIBUTE_IPC_EVENT_SUPPORTED])
+        return CUDA_ERROR_NOT_SUPPORTED;
     if (result == CUDA_SUCCESS)
         result = orion_cuda_enter(device);
     if (result != CUDA_SUCCESS)
         return result;
-    orion_event_t *event = calloc(1, sizeof *event);
-    if (!event)
-        return CUDA_ERROR_OUT_OF_MEMORY;
-    event->flags = flags & CU_EVENT_DISABLE_TIMING; /* nobody of ours blocks in the driver */
-    event->references = 1;
-    event->cell = orion_cuda_cell_new(device, event->flags);
-    if (!event->cell) {
-        free(event);
+    flags &= ~(uint32_t)CU_EVENT_BLOCKING_SYNC; /* nobody of ours blocks in the driver */
+    orion_cuda_cell_t *cell = orion_cuda_cell_new(device, flags);
+    if (!cell) {
         result = orion_cuda_sticky(device);
         return result ? result : CUDA_ERROR_OUT_OF_MEMORY;
     }
+    result = orion_cuda_event_wrap(device, cell, flags, event_p);
+    if (result != CUDA_SUCCESS)
+        orion_cuda_cell_drop(device, cell);
+    return result;
+}
+
+CUresult orion_cuda_event_wrap(orion_device_t *device, orion_cuda_cell_t *cell, uint32_t flags, orion_event_t **event_p)
+{
+    orion_event_t *event = calloc(1, sizeof *event);
+    if (!event)
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    event->flags = flags;
+    event->references = 1;
+    event->cell = cell;
+    event->recorded = (flags & CU_EVENT_INTERPROCESS) != 0; /* perhaps by another process: the driver knows */
     pthread_mutex_lock(&device->lock);
     event->next = device->events;
     event->place = &device->events;
@@ -111,6 +122,7 @@ void orion_cuda_event_unref(orion_device_t *device, orion_event_t *event)
     if (event->next)
         event->next->place = event->place;
     pthread_mutex_unlock(&device->lock);
+    orion_cuda_event_unshare(device, event);
     orion_cuda_cell_drop(device, event->cell);
     free(event);
 }

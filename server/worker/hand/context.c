@@ -43,6 +43,7 @@ static void reset_done(void *arg, CUresult result)
     orion_uploads_clear(w);
     orion_gates_clear(w->gates);
     orion_arena_clear(&w->extents);
+    orion_opened_clear(w);
     orion_ledger_clear(&w->ledger, ORION_RANGE_HEAP);
     orion_ledger_clear(&w->ledger, ORION_RANGE_ARENA);
     orion_ledger_clear(&w->ledger, ORION_RANGE_ADOPTED);

@@ -14,7 +14,7 @@ C_FOLDERS = ("csrc", "client", "server", "tests", "benchmarks", "examples")
 # Each is one run of mypy: packages that are imported by their name, beginning at this folder.
 PYTHON_ROOTS = {
     "csrc": ["codegen"],
-    "server": ["orion_server"],
+    "server": ["orion_server", "orion_controller"],
     ".": ["orion_shm", "scripts"],
 }
 

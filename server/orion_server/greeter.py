@@ -193,6 +193,13 @@ class Greeter:
 
     def _guest(self, greeting: Greeting, hello: wire.Hello) -> Guest:
         client = greeting.client
+        over_memory = not greeting.tcp or hello.transport == wire.TRANSPORT_DEVSHM
+        if over_memory and not self._config.enable_shm:
+            raise Refusal(
+                wire.STATUS_REFUSED,
+                errors.NOT_SUPPORTED,
+                "this server's enable_shm is false: set ORION_TRANSPORT=tcp and ORION_SERVER=HOST:PORT",
+            )
         if not greeting.tcp:
             credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
             pid, uid, _ = struct.unpack("3i", credentials)

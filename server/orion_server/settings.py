@@ -202,7 +202,8 @@ def switch(value: str, name: str) -> bool:
 def choice(*allowed: str) -> Callable[[str, str], str]:
     def parse(value: str, name: str) -> str:
         if value.lower() not in allowed:
-            raise OrionServerError(f"{name}={value!r} is none of {', '.join(allowed)}")
+            known = f"{', '.join(allowed[:-1])} or {allowed[-1]}"
+            raise OrionServerError(f"{name}={value!r} is not known: choose {known}")
         return value.lower()
 
     return parse

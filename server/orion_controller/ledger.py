@@ -123,6 +123,11 @@ class Ledger:
             return memory, part.ratio
         return memory, max((r for _, r in bounds), key=lambda r: placement.share_of(r, device))
 
+    def ratio_of(self, part: Part) -> int:
+        """In percent, an equal share too."""
+        device = self.servers[part.server].devices.get(part.device)
+        return part.ratio or (placement.equal_ratio(device) if device else 1)
+
     def _is_ours(self, server: Server, use: Use) -> bool:
         """Counted as a part of a lease, not by itself."""
         lease = self.leases.get(use.lease)
@@ -457,10 +462,10 @@ class Ledger:
                 continue
             if self.leases[part.lease].releasing:
                 orders.end.append(part.key)
-            elif part.state is State.ACTIVE and (
-                part.memory != part.memory_reported or part.ratio != part.ratio_reported
-            ):
-                orders.limits.append((*part.key, part.memory, part.ratio))
+            elif part.state is State.ACTIVE:
+                wanted = (part.memory, self.ratio_of(part))
+                if wanted != (part.memory_reported, part.ratio_reported):
+                    orders.limits.append((*part.key, *wanted))
         return orders
 
     def drain(self, server_id: str, drained: bool) -> Server:

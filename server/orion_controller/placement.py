@@ -30,9 +30,14 @@ class Room:
         return self.server.id, self.device.index
 
 
+def equal_ratio(device: Device) -> int:
+    """The percentage that stands for an equal share; a device of more than 100 vGPUs has none that is small enough."""
+    return max(1, 100 // max(device.slots, 1))
+
+
 def share_of(ratio: int, device: Device) -> int:
     """What a ratio takes of the 100 * slots that a device has; without one, an equal share."""
-    return ratio * device.slots if ratio else 100
+    return 100 if ratio in (0, equal_ratio(device)) else ratio * device.slots
 
 
 def memory_of(wish: Wish, device: Device) -> int:

@@ -170,7 +170,7 @@ class Service:
                 part.number,
                 part.device,
                 part.memory,
-                part.ratio,
+                self.ledger.ratio_of(part),
                 int(part.token_expires),
                 lease.held,
             )

@@ -13,22 +13,27 @@ import base64
 import binascii
 import hashlib
 import hmac
+import logging
 import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from .tokens import Token, Tokens
+
 LAYOUT = struct.Struct(">QIIHBBB")  # 21 bytes, 28 characters of base64url
 ID_LENGTH = 28
 HELD = 0x1
 CONTEXT = b"orion lease token 1"
-SPENT_MOST = 65536
+LIFE_MOST = 2 * 86400  # seconds; a lease can be held, or renewed, for one day at a time
 MIB = 1 << 20
+
+log = logging.getLogger("orion.server")
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a token grants. memory in bytes; ratio in percent, 0: an equal share."""
+    """What a token grants. memory in bytes, whole MiB; ratio in percent."""
 
     lease: int
     part: int
@@ -65,7 +70,7 @@ def decode_id(text: str) -> Limits | None:
     except (binascii.Error, ValueError):
         return None
     lease, expires, mebibytes, device, part, ratio, flags = LAYOUT.unpack(packed)
-    if ratio > 100 or flags & ~HELD or mebibytes == 0:
+    if not 1 <= ratio <= 100 or flags & ~HELD or mebibytes == 0:
         return None
     return Limits(lease, part, device, mebibytes * MIB, ratio, expires, bool(flags & HELD))
 
@@ -88,12 +93,12 @@ def make_token(key: bytes, limits: Limits) -> str:
 
 
 class LeaseTokens:
-    """The server's side: which tokens are good now. No key yet: none is."""
+    """The server's side, a `Tokens`: which are good now. As long as no controller has sent a key, none is."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._key: bytes | None = None
-        self._in_use: set[tuple[int, int]] = set()
+        self._in_use: dict[tuple[int, int], str] = {}  # -> the token's ID
         self._worthless: dict[
             tuple[int, int], int
         ] = {}  # spent or revoked -> when it expires anyway
@@ -101,14 +106,20 @@ class LeaseTokens:
     def set_key(self, key: bytes) -> None:
         self._key = key
 
-    def secret(self, token_id: str) -> bytes | None:
-        """For the challenge; None: this token is worth nothing, refusal() says why."""
-        if self._key is None or self.refusal(token_id) is not None:
+    def find(self, token_id: str) -> Token | None:
+        """The token if it is good now; else the log says why not."""
+        limits = decode_id(token_id)
+        if limits is None:
             return None
-        return secret_of(self._key, token_id)
+        problem = self.refusal(token_id)
+        if problem is not None or self._key is None:
+            log.info("token %s of lease %016x is refused: %s", token_id, limits.lease, problem)
+            return None
+        secret = secret_of(self._key, token_id)
+        return Token(token_id, secret, limits.memory // MIB, limits.ratio)
 
     def refusal(self, token_id: str) -> str | None:
-        """One clause for the log and the client; None when the token may be good."""
+        """One clause; None when the token is good now."""
         limits = decode_id(token_id)
         if limits is None:
             return "it is no token of a controller"
@@ -116,46 +127,49 @@ class LeaseTokens:
             return "this server has not heard from its controller yet"
         if self._clock() > limits.expires:
             return "it has expired"
-        if limits.key in self._in_use:
-            return "another program uses its lease now"
         if limits.key in self._worthless:
-            return "its lease has ended"
+            return "its lease has ended, or it was used before"
         return None
 
-    def limits(self, token_id: str) -> Limits | None:
-        return decode_id(token_id)
-
-    def begin(self, token_id: str) -> bool:
-        """A session was admitted with it. False: it has become worthless since its secret was asked for."""
+    def begin(self, token_id: str) -> str | None:
+        """A session is to be admitted with it; a clause says why it can't be: somebody was quicker."""
         limits = decode_id(token_id)
-        if limits is None or self.refusal(token_id) is not None:
-            return False
-        self._in_use.add(limits.key)
-        return True
+        if limits is None:
+            return None  # some other kind of token
+        problem = self.refusal(token_id)
+        if problem is None and limits.key in self._in_use:
+            problem = "another program uses its lease now"
+        if problem is None:
+            self._in_use[limits.key] = token_id
+        return problem
 
-    def finish(self, token_id: str) -> None:
-        """That session is over."""
+    def finish(self, token_id: str, used: bool) -> None:
+        """That session is over. used: its client got as far as using it, not merely to try a transport."""
         limits = decode_id(token_id)
-        if limits is None or limits.key not in self._in_use:
+        if limits is None or self._in_use.get(limits.key) != token_id:
             return
-        self._in_use.discard(limits.key)
-        if not limits.held:
-            self._worthless[limits.key] = limits.expires
+        del self._in_use[limits.key]
+        if used and not limits.held:
+            self._worthless.setdefault(limits.key, limits.expires)
 
     def revoke(self, lease: int, part: int) -> None:
         """The controller takes it back; a session that uses it is the caller's to end."""
-        self._forget_expired()
-        # when it expires is not known here, only that tokens of leases live for two days at most
-        self._worthless.setdefault((lease, part), int(self._clock()) + 2 * 86400)
+        # when it expires is not known here, only that tokens live for LIFE_MOST at most
+        self._worthless[lease, part] = int(self._clock()) + LIFE_MOST
 
     def ended(self) -> list[tuple[int, int]]:
         """Leases under which nobody can come any more, as long as their tokens have not expired."""
-        self._forget_expired()
-        return [key for key in self._worthless if key not in self._in_use]
-
-    def _forget_expired(self) -> None:
         now = self._clock()
         for key in [k for k, expires in self._worthless.items() if now > expires]:
             del self._worthless[key]
-        while len(self._worthless) > SPENT_MOST:
-            del self._worthless[next(iter(self._worthless))]
+        return [key for key in self._worthless if key not in self._in_use]
+
+
+class TokensOf:
+    """Several issuers of tokens as one."""
+
+    def __init__(self, *issuers: Tokens) -> None:
+        self._issuers = issuers
+
+    def find(self, token_id: str) -> Token | None:
+        return next(filter(None, (issuer.find(token_id) for issuer in self._issuers)), None)

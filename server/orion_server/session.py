@@ -51,6 +51,8 @@ class Session:
     exposed: set[int] = field(default_factory=set)  # heap extents that the client has mapped
     since: float = field(default_factory=time.monotonic)
     told_to_wait: float = field(default_factory=time.monotonic)  # that its worker is starting
+    token_id: str = ""  # of a lease that a controller gave
+    used: bool = False  # its client got its segments or its stream, and can use them
     exchange: Exchange | None = None  # the client has proved a token; the welcome is sealed in turn
     tls: bool = False
     key: bytes = b""  # of a session over TLS or UCX
@@ -169,6 +171,7 @@ class Session:
             "command": self.hello.command,
             "device": self.lease.device.index,
             "device_name": self.lease.device.name,
+            "token": self.token_id or None,
             "vgpu": self.lease.slot,
             "ratio": self.lease.ratio,
             "memory_used": counters.memory_used if alive else 0,

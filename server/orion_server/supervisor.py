@@ -25,11 +25,13 @@ from .control import ControlPort, answer
 from .errors import ProtocolError, Refusal
 from .grants import Grants
 from .greeter import Greeter, Guest
+from .lease_tokens import TokensOf
+from .leasing import Leasing
 from .ledger import Device, open_lease
 from .loop import Loop
 from .paths import control_path, identity_of, listen
 from .session import Session, State
-from .tokens import TokenFile, seal_epitaph
+from .tokens import TokenFile, Tokens, seal_epitaph
 from .workers import Worker, Workers
 
 log = logging.getLogger("orion.server")
@@ -57,7 +59,8 @@ class Supervisor:
         self.caches: dict[int, ObjectCache] = {}
         self.grants = Grants(self._cache_of)
         self.stopping = False
-        self.tokens = TokenFile(config.token_file) if config.token_file is not None else None
+        self.leasing = Leasing(self, config)
+        self.tokens = self._issuers()
         self.greeter = Greeter(self.loop, config, self.tokens, self._admit)
         paths = (config.socket, control_path(config.socket))
         self.workers = Workers(
@@ -69,6 +72,13 @@ class Supervisor:
             self._on_exit,
             self._on_zygote_lost,
         )
+
+    def _issuers(self) -> Tokens | None:
+        """Of the tokens that clients may come with; None: they need none."""
+        issuers: list[Tokens] = [self.leasing.tokens] if self.config.controller else []
+        if self.config.token_file is not None:
+            issuers.append(TokenFile(self.config.token_file))
+        return TokensOf(*issuers) if issuers else None
 
     # --- start and stop
 
@@ -101,13 +111,14 @@ class Supervisor:
         self.greeter.close()
         for session in list(self.sessions.values()):
             session.fault = session.fault or (errors.DEVICE_UNAVAILABLE, "the server was stopped")
-            self._end(session)
+            self.end(session)
         deadline = time.monotonic() + STOP_SECONDS
         while self.sessions and time.monotonic() < deadline:
             self.loop.turn(0.05)
         for session in list(self.sessions.values()):
             self._finish(session)
         self.control.close()
+        self.leasing.close()
         for path, identity in self.bound.items():
             with contextlib.suppress(OSError):
                 # somebody may have removed it, and another server bound it anew
@@ -120,6 +131,7 @@ class Supervisor:
         now = time.monotonic()
         self.greeter.expire(now)
         self.workers.expire(now)
+        self.leasing.turn(now)
         for session in [s for s in self.sessions.values() if s.state is State.STARTING]:
             if session.since + START_SECONDS <= now:
                 why = f"no worker was ready within {START_SECONDS:.0f} seconds"
@@ -134,11 +146,18 @@ class Supervisor:
     def _admit(self, guest: Guest) -> None:
         """A good hello: a lease, and a worker that is told whom to serve."""
         hello = guest.hello
-        lease = open_lease(self.device, hello.gmem_mib, hello.vgpu, hello.ratio, guest.token)
+        token_id = guest.token.id if guest.token is not None else ""
+        self.leasing.begin(token_id)
+        try:
+            lease = open_lease(self.device, hello.gmem_mib, hello.vgpu, hello.ratio, guest.token)
+        except Refusal:
+            self.leasing.tokens.finish(token_id, used=False)
+            raise
         try:
             worker = self.workers.take()
         except OSError as e:
             lease.close()
+            self.leasing.tokens.finish(token_id, used=False)
             why = f"this server cannot start workers: {e.strerror}"
             raise Refusal(wire.STATUS_REFUSED, errors.SYSTEM_NOT_READY, why) from e
         session = Session(worker, guest.client, hello, guest.pid, guest.uid, lease, guest.transport)
@@ -147,6 +166,7 @@ class Supervisor:
         session.tls = guest.tls
         if guest.exchange is not None and (guest.tls or guest.transport == wire.TRANSPORT_UCX):
             session.key = guest.exchange.key()
+        session.token_id = token_id
         self.totals["sessions"] += 1
         self.sessions[session.id] = session
         self._watch(session)
@@ -198,11 +218,11 @@ class Supervisor:
             )
         else:
             session.client_gone = True
-        self._end(session)
+        self.end(session)
 
     def _on_client_exit(self, session: Session) -> None:
         session.client_gone = True
-        self._end(session)
+        self.end(session)
 
     def _on_control(self, session: Session) -> None:
         for _ in range(64):
@@ -212,11 +232,11 @@ class Supervisor:
                 return
             except (ProtocolError, OSError) as e:
                 session.fault = session.fault or (errors.UNKNOWN, f"the worker misbehaved: {e}")
-                self._end(session)
+                self.end(session)
                 return
             if received is None:
                 self.loop.unwatch(session.worker.control)
-                self._end(session)
+                self.end(session)
                 return
             self._on_message(session, *received)
             if session.state is State.ENDED:
@@ -235,6 +255,7 @@ class Supervisor:
         elif kind == messages.Kind.GOODBYE:
             session.goodbye = True
         elif kind == messages.Kind.PROVEN:
+            session.used = True
             session.unlink_segments()
         elif kind == messages.Kind.LOG:
             session.logged += 1
@@ -283,11 +304,13 @@ class Supervisor:
             session.reply_fd = os.dup(fds[1])
         session.devshm_names = tuple(n for n in names if n)
         session.state = State.RUNNING
+        session.used = session.transport != wire.TRANSPORT_DEVSHM  # there it has to be PROVEN
+        self.control.notify()
         sent = session.notify(welcome, fds or None)
         messages.close_all(fds)
         if not sent:
             session.client_gone = True
-            self._end(session)
+            self.end(session)
             return
         log.info(
             "client %d is here: %s (pid %d, uid %d), %d MiB of %s, worker %d",
@@ -312,11 +335,11 @@ class Supervisor:
         session.error = why
         session.client_gone = True
         log.warning("client %d cannot be served: %s", session.id, why)
-        self._end(session)
+        self.end(session)
 
     # --- the end
 
-    def _end(self, session: Session) -> None:
+    def end(self, session: Session) -> None:
         """Safe to call again and again: the session is over as soon as its worker is reaped."""
         if session.state is State.ENDED:
             return
@@ -354,7 +377,9 @@ class Supervisor:
         ):
             self.loop.unwatch(watched)
         session.close()
+        self.leasing.finish(session)
         self.sessions.pop(session.id, None)
+        self.control.notify()
         self.recent.append(session)
         counters = session.last
         self.totals["calls"] += counters.calls

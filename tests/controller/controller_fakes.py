@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from orion_controller.model import Client, Device, Lease, Report, Use
-from orion_server.lease_tokens import LeaseTokens, Limits, derive_key, encode_id
+from orion_server.lease_tokens import LeaseTokens, Limits, decode_id, derive_key, encode_id
 
 GIB = 1 << 30
 SECRET = b"k" * 32
@@ -64,7 +64,7 @@ class FakeServer:
                     part.number,
                     part.device,
                     part.memory,
-                    part.ratio,
+                    part.ratio or max(1, 100 // self.slots),
                     int(part.token_expires),
                     lease.held,
                 )
@@ -73,9 +73,9 @@ class FakeServer:
 
     def attach(self, token_id: str, client: Client | None = None) -> int | None:
         """A program comes with a token; None: it is refused."""
-        limits = self.tokens.limits(token_id)
+        limits = decode_id(token_id)
         assert limits is not None
-        if not self.tokens.begin(token_id):
+        if self.tokens.find(token_id) is None or self.tokens.begin(token_id) is not None:
             return None
         session = self.next_session
         self.next_session += 1
@@ -95,7 +95,7 @@ class FakeServer:
 
     def detach(self, session: int) -> None:
         del self.sessions[session]
-        self.tokens.finish(self.held_ids.pop(session))
+        self.tokens.finish(self.held_ids.pop(session), True)
 
     def report(self) -> Report:
         self.sequence += 1

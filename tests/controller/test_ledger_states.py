@@ -16,6 +16,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from orion_controller.ledger import Ledger, Rules
 from orion_controller.model import Client, Refused, Report, Request, Wish
 from orion_controller.store import Store
+from orion_server.lease_tokens import decode_id
 
 CLIENT = Client("program", 1)
 SERVERS = {"a": (2, 1), "b": (3, 2)}  # slots, devices
@@ -181,7 +182,8 @@ class Leases(RuleBasedStateMachine):
             most: dict[tuple[int, int, int], tuple[int, int]] = {}  # device, lease, part -> bounds
 
             def count(device: int, key: tuple[int, int], memory: int, ratio: int) -> None:
-                share = ratio * server.slots if ratio else 100  # noqa: B023 - called in this turn
+                equal = ratio in (0, 100 // server.slots)  # noqa: B023 - called in this turn
+                share = 100 if equal else ratio * server.slots  # noqa: B023
                 before = most.get((device, *key), (0, 0))  # noqa: B023
                 most[(device, *key)] = (max(memory, before[0]), max(share, before[1]))  # noqa: B023
 
@@ -190,10 +192,10 @@ class Leases(RuleBasedStateMachine):
             for name, epoch, token in self.issued:
                 if (name, epoch) != (server.name, server.epoch):
                     continue
-                limits = server.tokens.limits(token)
+                limits = decode_id(token)
                 assert limits is not None
-                in_use = limits.key in {(u.lease, u.part) for u in server.sessions.values()}
-                if server.tokens.secret(token) is not None or (in_use and limits.held):
+                spent = not limits.held and token in server.held_ids.values()
+                if server.tokens.find(token) is not None and not spent:
                     count(limits.device, limits.key, limits.memory, limits.ratio)
             for device in range(server.devices):
                 rows = [v for k, v in most.items() if k[0] == device]

@@ -81,28 +81,23 @@ class Lease:
 def open_lease(
     device: Device, gmem_mib: int, vgpu: int, ratio: int, token: Token | None = None
 ) -> Lease:
-    """Wishes are wishes: the limit is the smallest of wish, device and token. vgpu 0: any, else number + 1."""
-    if vgpu > device.slots:
+    """Wishes are wishes: the limit is the smallest of wish, device and token. vgpu: how many, 0 is one."""
+    if vgpu > 1:
         raise Refusal(
             STATUS_REFUSED,
             DEVICE_UNAVAILABLE,
-            f"vGPU {vgpu - 1} does not exist: device {device.index} has {device.slots} (see --vgpu)",
+            f"ORION_VGPU={vgpu}: a program uses one vGPU so far; unset it",
         )
-    free = [slot for slot in range(device.slots) if slot not in device.leases]
-    wanted = [vgpu - 1] if vgpu else free[:1]
-    if not wanted or wanted[0] not in free:
-        which = (
-            f"vGPU {vgpu - 1} of device {device.index}"
-            if vgpu
-            else f"each of the {device.slots} vGPUs"
-        )
+    slot = next((slot for slot in range(device.slots) if slot not in device.leases), None)
+    if slot is None:
         raise Refusal(
             STATUS_REFUSED,
             DEVICE_UNAVAILABLE,
-            f"{which} is in use: wait for a client to end, or start the server with a larger --vgpu",
+            f"each of the {device.slots} vGPUs is in use: wait for a client to end, or start the server with a "
+            "larger --vgpu",
         )
     limits = (gmem_mib << 20, device.memory, token.memory_mib << 20 if token else 0)
     ratios = (ratio, 100, token.ratio if token else 0)
-    lease = Lease(device, wanted[0], min(filter(None, limits)), min(filter(None, ratios)))
+    lease = Lease(device, slot, min(filter(None, limits)), min(filter(None, ratios)))
     device.leases[lease.slot] = lease
     return lease

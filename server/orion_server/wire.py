@@ -19,10 +19,10 @@ HELLO = struct.Struct("<QIIIIIIQII8QQ64s128s")
 WELCOME = struct.Struct("<QIIIiQIIQQQQIIQ64s64s64s256s32s")
 PROOF_BYTES = 32  # the end of a welcome
 NOTICE = struct.Struct("<QIIQQiI256s")
-REDIRECT = struct.Struct("<QIIQQII128s128s128s")
+REDIRECT = struct.Struct("<QIIQQII128s128s128s32s")
 HELLO_HEAD = struct.Struct("<QII")  # enough to see whether the rest can be understood
 
-FLAG_CROSS_NODE = 0x4  # hello to a controller: several vGPUs may come from several servers
+FLAG_CROSS_NODE = 0x10  # hello to a controller: several vGPUs may come from several servers
 
 TRANSPORT_ANY, TRANSPORT_MEMFD, TRANSPORT_DEVSHM, TRANSPORT_LOCAL, TRANSPORT_TCP = 0, 1, 2, 3, 4
 TRANSPORT_UCX = 5
@@ -279,13 +279,14 @@ def encode_redirect(r: Redirect) -> bytes:
         field_of(r.token, 128),
         field_of(r.address, 128),
         field_of(r.local, 128),
+        bytes(PROOF_BYTES),
     )
 
 
 def decode_redirect(data: bytes) -> Redirect:
     if len(data) != REDIRECT.size:
         raise ProtocolError(f"the redirect has {len(data)} bytes instead of {REDIRECT.size}")
-    magic, _, _, lease, memory, ratio, _, token, address, local = REDIRECT.unpack(data)
+    magic, _, _, lease, memory, ratio, _, token, address, local, _ = REDIRECT.unpack(data)
     if magic != REDIRECT_MAGIC:
         raise ProtocolError("the answer is no Orion redirect")
     return Redirect(lease, memory, ratio, text_of(token), text_of(address), text_of(local))

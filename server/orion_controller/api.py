@@ -26,7 +26,7 @@ from .metrics import render
 from .model import MIB, Client, Lease, Refused, Wish
 from .service import Service
 
-STATUS = {"impossible": 422, "full": 503, "deadline": 503, "canceled": 503, "unready": 503}
+RETRY = ("full", "deadline", "unready")  # kinds of refusal that may be over in a moment
 ERRORS: dict[int | str, dict[str, Any]] = {
     code: {"model": s.Problem, "description": text}
     for code, text in {
@@ -36,10 +36,10 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         404: "there is no such thing",
         405: "not with this method",
         408: "the request did not come in full in time",
-        409: "not as things are now",
+        409: "not as things are now: nothing is free, or this can never be granted",
         413: "the request is too large",
-        422: "a value is not allowed, or can never be granted",
-        503: "not now: nothing is free, or the controller is not ready",
+        422: "a value is not allowed",
+        503: "the controller is not ready",
     }.items()
 }
 LeaseName = Annotated[str, Path(pattern=r"^[0-9a-f]{16}$", description="a lease's id")]
@@ -154,14 +154,16 @@ def _handle_errors(app: FastAPI) -> None:
 
     @app.exception_handler(Refused)
     async def on_refused(request: Request, error: Refused) -> Response:
-        status = STATUS.get(error.kind, 404 if str(error).startswith("there is no") else 409)
-        headers = {"Retry-After": "1"} if status == 503 else None
+        status = 503 if error.kind == "unready" else 409
+        if str(error).startswith("there is no"):
+            status = 404
+        headers = {"Retry-After": "1"} if error.kind in RETRY else None
         return refuse(request, status, error.kind, str(error), headers)
 
     @app.exception_handler(Denied)
     async def on_denied(request: Request, error: Denied) -> Response:
-        headers = {"WWW-Authenticate": "Bearer"} if error.missing else None
-        return refuse(request, 401 if error.missing else 403, "denied", str(error), headers)
+        headers = {"WWW-Authenticate": "Bearer"} if error.unknown else None
+        return refuse(request, 401 if error.unknown else 403, "denied", str(error), headers)
 
     @app.exception_handler(RequestValidationError)
     async def on_invalid(request: Request, error: RequestValidationError) -> Response:
@@ -263,7 +265,7 @@ def _add_leases(app: FastAPI) -> None:
 
     @app.post("/v1/leases", tags=["leases"], dependencies=take, status_code=201)
     async def take_lease(request: Request, wish: s.LeaseWish, service: ServiceOf) -> s.LeaseGrant:
-        """Waits in the queue for as long as the request says; 503 when nothing became free."""
+        """Waits in the queue for as long as the request says; 409 when nothing became free."""
         host = host_of(request)
         asked = service.ask(
             Wish(

@@ -13,6 +13,7 @@ import hashlib
 import hmac
 import os
 import secrets
+from collections.abc import Iterable
 from enum import Enum
 from ipaddress import ip_address
 from pathlib import Path
@@ -27,11 +28,11 @@ class Role(Enum):
 
 
 class Denied(Exception):
-    """missing: there was no key at all, so that one would help."""
+    """unknown: nobody has proved who they are, so that a key would help; else the key is good for other things."""
 
-    def __init__(self, reason: str, missing: bool) -> None:
+    def __init__(self, reason: str, unknown: bool) -> None:
         super().__init__(reason)
-        self.missing = missing
+        self.unknown = unknown
 
 
 def is_here(peer: str, own: str) -> bool:
@@ -78,11 +79,10 @@ class Keys:
         if lease:
             allowed.append(self.lease_key(lease))
         if bearer:
-            # each is compared, whatever the first ones gave
-            found = [hmac.compare_digest(bearer.encode(), k.encode()) for k in allowed if k]
-            if any(found):
+            if _is_one_of(bearer, allowed):
                 return
-            raise Denied(f"this key is not one of the {role.value}'s", False)
+            known = _is_one_of(bearer, self._keys.values())
+            raise Denied(f"this key is not the {role.value}'s", not known)
         if wanted:
             raise Denied(f"this needs the {role.value}'s key: Authorization: Bearer KEY", True)
         if not (here or self._insecure):
@@ -91,3 +91,9 @@ class Keys:
                 f"set [authentication] {role.value}-key in controller.conf",
                 True,
             )
+
+
+def _is_one_of(bearer: str, keys: Iterable[str]) -> bool:
+    """Each is compared, whatever the first ones gave, and in the same time."""
+    found = [hmac.compare_digest(bearer.encode(), key.encode()) for key in keys if key]
+    return any(found)

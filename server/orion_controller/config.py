@@ -132,6 +132,26 @@ SETTINGS = (
         "N",
     ),
     Setting(
+        "wait_most",
+        "that one HTTP request may wait for a vGPU",
+        settings.seconds(0, 86400),
+        "3600",
+        "controller",
+        "wait_most",
+        (),
+        "S",
+    ),
+    Setting(
+        "request_seconds",
+        "in which a request must be here in full",
+        settings.seconds(0.1, 60),
+        "5",
+        "controller",
+        "request_seconds",
+        (),
+        "S",
+    ),
+    Setting(
         "log",
         "least level of the log: " + ", ".join(LEVELS),
         settings.choice(*LEVELS),
@@ -256,5 +276,7 @@ def read(
             v["forget_seconds"],
             queue_most=v["queue"],
         ),
+        wait_most=v["wait_most"],
+        request_seconds=v["request_seconds"],
     )
     return config, values

@@ -31,18 +31,21 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        received, begun = 0, False
+        received, begun, refused = 0, False, False
 
         async def bounded() -> Message:
-            nonlocal received
+            nonlocal received, refused
             message = await receive()
             received += len(message.get("body", b""))
             if received > self._most:
+                refused = True
                 raise TooLarge
             return message
 
         async def watched(message: Message) -> None:
             nonlocal begun
+            if refused and not begun:  # whoever reads the body has made another error of it
+                raise TooLarge
             begun = True
             await send(message)
 

@@ -38,6 +38,7 @@ HTTP_SECONDS = 3.0
 GAP_SECONDS = 0.02  # between two heartbeats, however much happens
 AWAY_SECONDS_MOST = 5.0  # between attempts when the controller does not answer
 ANSWER_MOST = 1 << 20
+COUNT_MOST = 1 << 53
 MIB = 1 << 20
 
 
@@ -170,12 +171,13 @@ def session_of(row: dict[str, Any]) -> dict[str, Any]:
         # without a promise it is what it holds that others cannot have
         "memory_limit": row.get("memory_promised", row["memory_limit"])
         or row.get("memory_granted", 0),
-        "memory_used": row["memory_used"],
+        "memory_used": min(row["memory_used"], COUNT_MOST),
         "ratio": row["ratio"] if token else 0,
-        "busy_seconds": row.get("busy_seconds", 0.0),
-        "calls": row["calls"],
-        "copied": row["bytes"],
-        "kernels": row["kernels"],
+        "busy_seconds": min(row.get("busy_seconds", 0.0), 1e12),
+        # a worker's own account: a client may have written anything there
+        "calls": min(row["calls"], COUNT_MOST),
+        "copied": min(row["bytes"], COUNT_MOST),
+        "kernels": min(row["kernels"], COUNT_MOST),
         "transport": row["transport"][:16],
         "command": row["command"][:256],
         "pid": row.get("host_pid") or row["pid"],
@@ -206,7 +208,7 @@ class Agent:
         self._ask = ask or (lambda request: query(server, request=request))
         self._boot = boot_id()
         # an agent that follows one that died goes on counting beyond it
-        self._sequence = time.monotonic_ns()
+        self._sequence = time.monotonic_ns() // 1000
         self._key = ""
         self._problem = ""
         self.interval = 1.0

@@ -29,7 +29,7 @@ class Leasing:
         self._supervisor = supervisor
         self._config = config
         self.tokens = LeaseTokens()
-        self.epoch = time.monotonic_ns()  # what lives now does not outlive this supervisor
+        self.epoch = time.monotonic_ns() // 1000  # what lives now does not outlive this supervisor
         self._agent: subprocess.Popen[bytes] | None = None
         self._agent_pidfd = -1
         self._agent_due = 0.0

@@ -46,6 +46,7 @@ def heartbeat(server: FakeServer) -> dict[str, Any]:
         "sequence": report.sequence,
         "clock": report.clock,
         "address": report.address,
+        "version": report.version,
         "devices": [
             {
                 "index": d.index,
@@ -62,12 +63,16 @@ def heartbeat(server: FakeServer) -> dict[str, Any]:
                 "session": u.session,
                 "device": u.device,
                 "memory_limit": u.memory_limit,
-                "memory_used": 123,
+                "memory_used": u.memory_used,
                 "ratio": u.ratio,
-                "busy_seconds": 1.5,
+                "busy_seconds": u.busy_seconds,
+                "transport": u.transport,
+                "held": u.held,
+                "token_expires": u.token_expires,
                 "lease": f"{u.lease:016x}" if u.lease else None,
                 "part": u.part,
                 "command": u.client.command,
+                "pid": u.client.pid,
             }
             for u in report.uses
         ],

@@ -49,6 +49,7 @@ class Config:
     enable_shm: bool = field(
         default=True, metadata={"help": "clients on this host may use shared memory"}
     )
+    enable_rdma: bool = field(default=True, metadata={"help": "clients may use UCX"})
     controller: str = field(
         default="", metadata={"help": "HOST:PORT of the controller to register with"}
     )

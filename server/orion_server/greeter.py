@@ -219,6 +219,8 @@ class Greeter:
                 f"set ORION_SERVER=unix:{self._config.socket}, or ORION_TRANSPORT=tcp"
             )
         over_ucx = hello.transport == wire.TRANSPORT_UCX
+        if over_ucx and not self._config.enable_rdma:
+            raise _not_supported("this server's enable_rdma is false: use ORION_TRANSPORT=tcp")
         if over_ucx and self._config.tls == "required":
             raise _not_supported("this server encrypts, and UCX does not: use ORION_TRANSPORT=tcp")
         tls = not over_ucx and self._encrypts(greeting, hello)

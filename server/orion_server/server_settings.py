@@ -47,12 +47,6 @@ def devshm(value: str, name: str) -> str:
     return value
 
 
-def no_rdma(value: str, name: str) -> bool:
-    if settings.switch(value, name):
-        raise OrionServerError(f"{name}=true: this release has no RDMA; leave it false")
-    return False
-
-
 SETTINGS = (
     Setting(
         "socket",
@@ -154,7 +148,15 @@ SETTINGS = (
         "enable_shm",
         metavar="BOOL",
     ),
-    Setting("enable_rdma", "RDMA", no_rdma, "false", "server", "enable_rdma", metavar="BOOL"),
+    Setting(
+        "enable_rdma",
+        "let clients that ask for it use UCX, which uses RDMA where it finds it",
+        settings.switch,
+        "true",
+        "server",
+        "enable_rdma",
+        metavar="BOOL",
+    ),
     Setting(
         "shm_path_base",
         "folder of shared memory files",
@@ -311,7 +313,7 @@ SETTINGS = (
 # Keys that files written for other servers may have. They are no mistakes, and do nothing here.
 IGNORED = {
     "server.enable_kvm": "virtual machines come over TCP",
-    "server.ibverbs_device": "this release has no RDMA",
+    "server.ibverbs_device": "UCX finds devices by itself, or by UCX_NET_DEVICES",
     "server-nccl.comm_id": "NCCL runs in the program, unchanged",
     "server-log.file_log_level": "log_level is for both",
     "server-shm.shm_group_name": "files belong to the client's user",
@@ -362,6 +364,7 @@ def config_of(v: Mapping[str, Any], environment: Mapping[str, str], private: boo
         require_token=v["require_token"],
         tls=v["tls"],
         enable_shm=v["enable_shm"],
+        enable_rdma=v["enable_rdma"],
         controller=v["controller"] or "",
         controller_ca=v["controller_ca"],
         name=v["name"] or "",

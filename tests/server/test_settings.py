@@ -88,7 +88,7 @@ def test_the_table_names_each_setting_and_shows_no_secret(tmp_path):
     [
         ("[server]\nvgpu_cuont = 4\n", "did you mean [server] vgpu_count?"),
         ("[server]\nvgpu_count = many\n", "vgpu_count='many'"),
-        ("[server]\nenable_rdma = true\n", "no RDMA"),
+        ("[server]\nenable_rdma = perhaps\n", "neither true nor false"),
         ("[server-shm]\nshm_path_base = /tmp\n", "/dev/shm alone"),
         ("vgpu_count = 4\n", "no section headers"),
         ("[server]\nbind_net = nonet0\n", "no network interface"),
@@ -143,6 +143,17 @@ def test_a_private_server_follows_its_flags_alone(tmp_path):
     assert (private.controller, private.bind) == ("", None)
     shared, _ = server_settings.read(arguments, environment, private=False)
     assert (shared.controller, shared.bind) == ("127.0.0.1:9123", ("0.0.0.0", 9960))
+
+
+def test_ucx_can_be_switched_off(make_server):
+    from orion_server import wire
+    from orion_tcp_client import Refused, TcpClient
+
+    server = make_server(
+        "--device", "null", "--memory", "64M", "--bind", "127.0.0.1:0", "--enable-rdma", "false"
+    )
+    with pytest.raises(Refused, match="enable_rdma"):
+        TcpClient(server.status()["server"]["bind"], transport=wire.TRANSPORT_UCX)
 
 
 def test_shared_memory_can_be_switched_off(make_server):

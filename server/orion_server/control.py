@@ -3,8 +3,8 @@
 
 `orion smi`, `orion run` and the restartable control plane (metrics, heartbeats) are its clients; the supervisor keeps
 running whatever becomes of them. Requests: {"op": "status"}, {"op": "report"}, {"op": "end", "session": N},
-{"op": "stop"}; {"op": "watch"}, after which a line comes whenever a session has begun or ended; and a controller's
-orders, see leasing.py.
+{"op": "stop"}; {"op": "watch"}, after which a line comes whenever a session has begun or ended; a controller's
+orders, see leasing.py; and the device plugin's, see allocations.py.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("orion.server")
 
 SCHEMA = 1
-REQUEST_MOST = 4096
+REQUEST_MOST = 65536
 CLIENTS_MOST = 32
+ALLOCATION_OPERATIONS = ("allocate", "describe", "release", "allocations")
 
 
 def version() -> str:
@@ -148,7 +149,13 @@ def answer(supervisor: Supervisor, request: dict[str, Any]) -> dict[str, Any]:
         return supervisor.leasing.token_key(request)
     if operation == "revoke":
         return supervisor.leasing.revoke(request)
-    return {"error": f"unknown operation {operation!r}; known: status, report, end, stop, watch"}
+    if operation in ALLOCATION_OPERATIONS:
+        try:
+            return supervisor.allocations.answer(request)
+        except errors.OrionServerError as e:
+            return {"error": str(e)}
+    known = ("status", "report", "end", "stop", "watch", *ALLOCATION_OPERATIONS)
+    return {"error": f"unknown operation {operation!r}; known: {', '.join(known)}"}
 
 
 def status(supervisor: Supervisor) -> dict[str, Any]:
@@ -168,9 +175,7 @@ def status(supervisor: Supervisor) -> dict[str, Any]:
             "state": "ready"
             if supervisor.workers.warm
             else (supervisor.workers.problem or "starting"),
-            "bind": f"{supervisor.config.bind[0]}:{supervisor.greeter.tcp_port}"
-            if supervisor.config.bind
-            else None,
+            "bind": supervisor.endpoint,
             **supervisor.leasing.status(),
         },
         "devices": [
@@ -185,6 +190,8 @@ def status(supervisor: Supervisor) -> dict[str, Any]:
                 "compute_capability": device.compute_capability,
                 "clients": len(rows),
                 "vgpus": device.slots,
+                # of containers that do not use theirs now: nobody else gets them
+                "vgpus_reserved": len(device.reserved - device.leases.keys()),
             }
         ],
         "clients": rows,

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from . import errors, futex, messages, wire
+from .allocations import Allocation
 from .ledger import Lease
 from .stats import Counters
 from .tokens import Exchange
@@ -40,6 +41,7 @@ class Session:
     uid: int
     lease: Lease
     transport: int
+    allocation: Allocation | None = None  # whose container it is
     connected: float = field(default_factory=time.time)
     state: State = State.STARTING
     client_pidfd: int = -1
@@ -75,6 +77,13 @@ class Session:
     def on_socket(self) -> bool:
         """The client's socket is the worker's: nobody else may read it."""
         return self.transport in (wire.TRANSPORT_TCP, wire.TRANSPORT_UCX)
+
+    @property
+    def tenant(self) -> str | None:
+        """With whom it may share compiled kernels. None: nobody vouches for it, it could not be told from another."""
+        if self.allocation is not None:
+            return self.allocation.tenant
+        return None if self.uid < 0 else str(self.uid)
 
     def counters(self) -> Counters:
         if self.state is not State.ENDED:
@@ -185,6 +194,8 @@ class Session:
             "seconds": round((time.time() if alive else self.ended) - self.connected, 6),
             "state": self.state.value,
             "error": self.error,
+            "allocation": self.allocation.id if self.allocation else None,
+            "labels": self.allocation.labels if self.allocation else {},
         }
 
 

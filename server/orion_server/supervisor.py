@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 from . import adoption, errors, futex, messages, wire, zygote
+from .allocations import Allocation, Allocations
 from .cache import ObjectCache
 from .config import Config, default_memory
 from .control import ControlPort, answer
@@ -29,7 +30,7 @@ from .lease_tokens import TokensOf
 from .leasing import Leasing
 from .ledger import Device, open_lease
 from .loop import Loop
-from .paths import control_path, identity_of, listen
+from .paths import allocations_path, control_path, identity_of, listen
 from .session import Session, State
 from .tokens import TokenFile, Tokens, seal_epitaph
 from .workers import Worker, Workers
@@ -56,10 +57,19 @@ class Supervisor:
             0, config.device, f"Orion {config.device} device", "", self.memory, config.vgpu
         )
         self.totals = {"sessions": 0, "calls": 0, "bytes": 0, "kernels": 0, "memory_peak": 0}
-        self.caches: dict[int, ObjectCache] = {}
+        self.caches: dict[str, ObjectCache] = {}
         self.grants = Grants(self._cache_of)
         self.stopping = False
         self.leasing = Leasing(self, config)
+        self.allocations = Allocations(
+            allocations_path(config.socket),
+            self.device,
+            lambda listener, allocation: self.greeter.listen(listener, allocation=allocation),
+            lambda listener: self.greeter.stop_listening(listener),
+            self._end_allocation,
+            self._count_allocation,
+            lambda: self.endpoint,
+        )
         self.tokens = self._issuers()
         self.greeter = Greeter(self.loop, config, self.tokens, self._admit)
         paths = (config.socket, control_path(config.socket))
@@ -73,12 +83,14 @@ class Supervisor:
             self._on_zygote_lost,
         )
 
-    def _issuers(self) -> Tokens | None:
-        """Of the tokens that clients may come with; None: they need none."""
-        issuers: list[Tokens] = [self.leasing.tokens] if self.config.controller else []
+    def _issuers(self) -> Tokens:
+        """Of the tokens that clients may come with."""
+        issuers: list[Tokens] = [self.allocations]
+        if self.config.controller:
+            issuers.append(self.leasing.tokens)
         if self.config.token_file is not None:
             issuers.append(TokenFile(self.config.token_file))
-        return TokensOf(*issuers) if issuers else None
+        return TokensOf(*issuers)
 
     # --- start and stop
 
@@ -108,6 +120,7 @@ class Supervisor:
     def close(self) -> None:
         """Clients get an epitaph, workers die, sockets and their files go. Bounded by a few seconds."""
         self.stopping = True
+        self.allocations.close()
         self.greeter.close()
         for session in list(self.sessions.values()):
             session.fault = session.fault or (errors.DEVICE_UNAVAILABLE, "the server was stopped")
@@ -147,9 +160,14 @@ class Supervisor:
         """A good hello: a lease, and a worker that is told whom to serve."""
         hello = guest.hello
         token_id = guest.token.id if guest.token is not None else ""
+        allocation = guest.allocation or self.allocations.of_token(guest.token)
         self.leasing.begin(token_id)
         try:
-            lease = open_lease(self.device, hello.gmem_mib, hello.vgpu, hello.ratio, guest.token)
+            lease = (
+                allocation.open_lease(hello)
+                if allocation is not None
+                else open_lease(self.device, hello.gmem_mib, hello.vgpu, hello.ratio, guest.token)
+            )
         except Refusal:
             self.leasing.tokens.finish(token_id, used=False)
             raise
@@ -160,7 +178,16 @@ class Supervisor:
             self.leasing.tokens.finish(token_id, used=False)
             why = f"this server cannot start workers: {e.strerror}"
             raise Refusal(wire.STATUS_REFUSED, errors.SYSTEM_NOT_READY, why) from e
-        session = Session(worker, guest.client, hello, guest.pid, guest.uid, lease, guest.transport)
+        session = Session(
+            worker,
+            guest.client,
+            hello,
+            guest.pid,
+            guest.uid,
+            lease,
+            guest.transport,
+            allocation,
+        )
         session.client_pidfd = guest.pidfd()
         session.exchange = guest.exchange
         session.tls = guest.tls
@@ -402,6 +429,7 @@ class Supervisor:
         self.device.uuid = info["uuid"]
         self.device.compute_capability = info["compute_capability"]
         self.memory = self.device.memory = min(self.memory, info["memory"])
+        self.allocations.restore()
         log.info(
             "ready: %s, %d MiB, %d vGPUs", self.device.name, self.memory >> 20, self.device.slots
         )
@@ -429,10 +457,32 @@ class Supervisor:
                 self._reject(session, errors.SYSTEM_NOT_READY, why)
             self._finish(session)
 
-    def _cache_of(self, uid: int) -> ObjectCache:
-        if uid not in self.caches:
-            self.caches[uid] = ObjectCache(self.config.state_dir, uid, self.config.cache_bytes)
-        return self.caches[uid]
+    def _cache_of(self, session: Session) -> ObjectCache | None:
+        """The object cache of its tenant; None: it shares none with anybody."""
+        tenant = session.tenant
+        if tenant is None:
+            return None
+        if tenant not in self.caches:
+            self.caches[tenant] = ObjectCache(
+                self.config.state_dir, tenant, self.config.cache_bytes
+            )
+        return self.caches[tenant]
+
+    # --- containers
+
+    def _end_allocation(self, allocation: Allocation, why: str) -> None:
+        for session in [s for s in self.sessions.values() if s.allocation is allocation]:
+            session.fault = session.fault or (errors.DEVICE_UNAVAILABLE, why)
+            session.worker.kill()
+
+    def _count_allocation(self, allocation: Allocation) -> int:
+        return sum(s.allocation is allocation for s in self.sessions.values())
+
+    @property
+    def endpoint(self) -> str | None:
+        """ADDR:PORT of the TCP socket; None without one."""
+        bind = self.config.bind
+        return f"{bind[0]}:{self.greeter.tcp_port}" if bind else None
 
 
 def _stream_of(session: Session) -> int:

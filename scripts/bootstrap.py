@@ -26,6 +26,7 @@ SOURCES = (
     "client",
     "server",
     "orion_shm",
+    "k8s",
     "tests/csrc",
     "tests/client",
     "tests/devices",

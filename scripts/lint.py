@@ -15,6 +15,7 @@ C_FOLDERS = ("csrc", "client", "server", "tests", "benchmarks", "examples")
 PYTHON_ROOTS = {
     "csrc": ["codegen"],
     "server": ["orion_server", "orion_controller"],
+    "k8s": ["orion_device_plugin"],
     ".": ["orion_shm", "scripts"],
 }
 
@@ -31,7 +32,7 @@ def c_files() -> list[str]:
 
 
 def run(name: str, command: list[str], folder: Path = ROOT) -> bool:
-    environment = {**os.environ, "MYPYPATH": str(ROOT / "server")}
+    environment = {**os.environ, "MYPYPATH": f"{ROOT / 'server'}:{ROOT}"}
     finished = subprocess.run(command, cwd=folder, env=environment)
     print(f"lint: {name}: {'ok' if finished.returncode == 0 else 'FAILED'}", flush=True)
     return finished.returncode == 0

@@ -124,7 +124,7 @@ class DeviceReport(Model):
     uuid: Text
     kind: Text
     memory: Count
-    vgpus: int = Field(ge=1, le=4096)
+    vgpus: int = Field(ge=0, le=4096, description="that it may lease; containers may have all others")
 
 
 class SessionReport(Model):

@@ -15,7 +15,7 @@ C_FOLDERS = ("csrc", "client", "server", "tests", "benchmarks", "examples")
 PYTHON_ROOTS = {
     "csrc": ["codegen"],
     "server": ["orion_server", "orion_controller"],
-    "k8s": ["orion_device_plugin"],
+    "k8s": ["orion_device_plugin", "orion_elect"],
     ".": ["orion_shm", "scripts"],
 }
 

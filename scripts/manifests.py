@@ -96,7 +96,7 @@ def scan() -> int:
         for path, text in rendered().items():
             Path(folder, path.name).write_text(text)
         command = [venv / "bin" / "checkov", "--compact", "--quiet", "--skip-download"]
-        command += ["--config-file", DEPLOY / "checkov.yaml"]
+        command += ["--config-file", ROOT / "k8s" / "checkov.yaml"]
         kubernetes = [*command, "--framework", "kubernetes", "--directory", folder]
         docker = [*command, "--framework", "dockerfile", "--file", ROOT / "k8s/images/Dockerfile"]
         return max(subprocess.run(c).returncode for c in (kubernetes, docker))
@@ -105,7 +105,7 @@ def scan() -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="change nothing")
-    parser.add_argument("--scan", action="store_true", help="checkov, with k8s/deploy/checkov.yaml")
+    parser.add_argument("--scan", action="store_true", help="checkov, with k8s/checkov.yaml")
     options = parser.parse_args()
     if options.scan:
         return scan()

@@ -124,7 +124,9 @@ class DeviceReport(Model):
     uuid: Text
     kind: Text
     memory: Count
-    vgpus: int = Field(ge=0, le=4096, description="that it may lease; containers may have all others")
+    vgpus: int = Field(
+        ge=0, le=4096, description="that it may lease; containers may have all others"
+    )
 
 
 class SessionReport(Model):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
 import shutil
 import subprocess
 import sys
@@ -95,7 +96,12 @@ def scan() -> int:
         Path(folder, "client.yaml").write_text(render(DEPLOY / "base" / "client"))
         for path, text in rendered().items():
             Path(folder, path.name).write_text(text)
-        command = [venv / "bin" / "checkov", "--compact", "--quiet", "--skip-download"]
+        command: list[str | os.PathLike[str]] = [
+            venv / "bin" / "checkov",
+            "--compact",
+            "--quiet",
+            "--skip-download",
+        ]
         command += ["--config-file", ROOT / "k8s" / "checkov.yaml"]
         kubernetes = [*command, "--framework", "kubernetes", "--directory", folder]
         docker = [*command, "--framework", "dockerfile", "--file", ROOT / "k8s/images/Dockerfile"]

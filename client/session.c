@@ -5,6 +5,7 @@
  */
 #include "session.h"
 
+#include "allocation.h"
 #include "arena.h"
 #include "context.h"
 #include "device.h"
@@ -21,6 +22,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "wire/token.h"
 
 orion_session_t orion_the_session = {.gate = 1, .epoch = 1};
 
@@ -94,6 +97,26 @@ static orion_status_t open_place(orion_session_t *session, const orion_redirect_
     return open_link(session, place->address, hello, why, why_bytes);
 }
 
+/* Through the socket that the node mounts. Where that cannot be, or tcp is wished for, the node may have said how else
+ * to reach the same server, and with which token; if that fails, too, the first sentence is the one that helps. */
+static orion_status_t open_mounted(orion_session_t *session, const char *address, const orion_hello_t *hello, char *why,
+                                   size_t why_bytes)
+{
+    char second[512] = "";
+    orion_allocation_t allocation;
+    bool other = orion_allocation_read(ORION_ALLOCATION_FILE, &allocation);
+    orion_status_t status = ORION_SYSTEM;
+    if (!other || hello->transport != ORION_TRANSPORT_TCP)
+        status = open_link(session, address, hello, why, why_bytes);
+    if (status != ORION_SYSTEM || !other)
+        return status;
+    orion_token_choose(allocation.token, true);
+    status = open_link(session, allocation.endpoint, hello, second, sizeof second);
+    if (status && !why[0])
+        snprintf(why, why_bytes, "%s", second);
+    return status;
+}
+
 static CUresult connect_locked(orion_session_t *session)
 {
     char why[512] = "", socket[128];
@@ -124,7 +147,8 @@ static CUresult connect_locked(orion_session_t *session)
             refused = session->welcome.cuda_result;
         }
     } else {
-        status = open_link(session, address, &hello, why, sizeof why);
+        status = address == socket ? open_mounted(session, address, &hello, why, sizeof why)
+                                   : open_link(session, address, &hello, why, sizeof why);
         refused = session->welcome.cuda_result;
     }
     if (status)

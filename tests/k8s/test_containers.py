@@ -284,6 +284,21 @@ def test_program_starts_again_after_the_server_was_upgraded(programs: Path) -> N
         cluster.close()
 
 
+def test_token_of_the_container_opens_the_server_over_tcp(hostipc: Cluster) -> None:
+    endpoint = hostipc.start_plugin()
+    (granted,) = endpoint.allocate(sorted(endpoint.devices)[1:2])
+    over_tcp = {"ORION_TRANSPORT": "tcp", "ORION_INSECURE_TCP": "1"}
+    program = hostipc.run("faults", "wait", granted=granted, environment=over_tcp)
+    program.expect("ready")
+    (client,) = hostipc.clients()
+    assert client["transport"].startswith("tcp")
+    assert client["allocation"] == dict(granted.envs)["ORION_ALLOCATION"]
+    assert client["vgpu"] == 1
+    program.say("go on")
+    status, out = program.finish()
+    assert status == 0, out
+
+
 def test_init_container_brings_the_library_to_pods_without_the_plugins(
     memfd: Cluster, plugin: Endpoint
 ) -> None:

@@ -14,6 +14,7 @@
 #include "orion_generated/calls.h"
 #include "place.h"
 #include "ranges.h"
+#include "runtimes.h"
 #include "say.h"
 #include "wishes.h"
 
@@ -126,6 +127,10 @@ static CUresult connect_locked(orion_session_t *session)
     orion_status_t status;
     int32_t refused = 0;
 
+    if (orion_runtime_too_old(socket, sizeof socket)) {
+        snprintf(why, sizeof why, "%s is older than what Orion serves: build the program with CUDA 12 or 13", socket);
+        return fail(CUDA_ERROR_NOT_SUPPORTED, why);
+    }
     if (!orion_wishes_read(&wishes, why, sizeof why))
         return fail(CUDA_ERROR_INVALID_VALUE, why);
     const char *address = orion_server_address(socket, sizeof socket, &is_controller, why, sizeof why);

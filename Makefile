@@ -8,7 +8,7 @@ JOBS ?= $(shell nproc)
 ARGS ?=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo test bench lint format sanitize fuzz soak gpu-check docs wheel clean distclean
+.PHONY: help demo test bench lint format sanitize fuzz soak gpu-check docs wheel manifests manifests-scan clean distclean
 
 help:
 	@echo "make demo       builds, then shows CUDA programs running against the CPU device"
@@ -21,6 +21,7 @@ help:
 	@echo "make gpu-check  on a machine with a GPU: Orion against the driver itself, table in docs/gpu; else the cascade"
 	@echo "make docs       docs/reference/api-support.md"
 	@echo "make wheel      dist/orion_vgpu-*.whl"
+	@echo "make manifests  k8s/deploy/deploy-*.yaml from their kustomizations; make manifests-scan: checkov over all of it"
 	@echo "make clean      removes what was built; make distclean removes .venv as well"
 
 demo:
@@ -78,6 +79,14 @@ docs:
 wheel:
 	@$(BOOTSTRAP) --no-build
 	$(BIN)/pip wheel --no-build-isolation --no-deps -Cbuild-dir=build/venv -w dist .
+
+manifests:
+	@$(BOOTSTRAP) --no-build test
+	@$(BIN)/python scripts/manifests.py $(ARGS)
+
+manifests-scan:
+	@$(BOOTSTRAP) --no-build test
+	@$(BIN)/python scripts/manifests.py --scan
 
 clean:
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .benchmarks .hypothesis docs/reference/api-support.md

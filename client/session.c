@@ -5,20 +5,26 @@
  */
 #include "session.h"
 
+#include "allocation.h"
 #include "arena.h"
 #include "context.h"
 #include "device.h"
 #include "events.h"
 #include "handles.h"
 #include "orion_generated/calls.h"
+#include "place.h"
 #include "ranges.h"
+#include "runtimes.h"
 #include "say.h"
 #include "wishes.h"
 
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "wire/token.h"
 
 orion_session_t orion_the_session = {.gate = 1, .epoch = 1};
 
@@ -61,15 +67,73 @@ static void watch_forks(void)
         watching = 1;
 }
 
+static orion_status_t open_link(orion_session_t *session, const char *address, const orion_hello_t *hello, char *why,
+                                size_t why_bytes)
+{
+    memset(&session->welcome, 0, sizeof session->welcome);
+    return orion_link_open(address, hello, &session->welcome, &session->link, why, why_bytes);
+}
+
+/* At the server to which the controller sends us: its unix socket if we see it, else its address. */
+static orion_status_t open_place(orion_session_t *session, const orion_redirect_t *place, const orion_hello_t *hello,
+                                 char *why, size_t why_bytes)
+{
+    char local[sizeof place->local + 8];
+    bool any = hello->transport == ORION_TRANSPORT_ANY;
+    snprintf(local, sizeof local, "unix:%s", place->local);
+    if ((any || hello->transport == ORION_TRANSPORT_MEMFD) && place->local[0] && access(place->local, F_OK) == 0) {
+        orion_status_t status = open_link(session, local, hello, why, why_bytes);
+        /* In another mount namespace that path may be somebody else's: the address is sure. */
+        if (!status || !any || !place->address[0])
+            return status;
+    }
+    if (!place->address[0]) {
+        snprintf(
+            why, why_bytes,
+            "the controller sends us to %s, which is not in reach from here, and that server has no address: start "
+            "it with --bind",
+            local);
+        return ORION_SYSTEM;
+    }
+    return open_link(session, place->address, hello, why, why_bytes);
+}
+
+/* Through the socket that the node mounts. Where that cannot be, or tcp is wished for, the node may have said how else
+ * to reach the same server, and with which token; if that fails, too, the first sentence is the one that helps. */
+static orion_status_t open_mounted(orion_session_t *session, const char *address, const orion_hello_t *hello, char *why,
+                                   size_t why_bytes)
+{
+    char second[512] = "";
+    orion_allocation_t allocation;
+    bool other = orion_allocation_read(ORION_ALLOCATION_FILE, &allocation);
+    orion_status_t status = ORION_SYSTEM;
+    if (!other || hello->transport != ORION_TRANSPORT_TCP)
+        status = open_link(session, address, hello, why, why_bytes);
+    if (status != ORION_SYSTEM || !other)
+        return status;
+    orion_token_choose(allocation.token, true);
+    status = open_link(session, allocation.endpoint, hello, second, sizeof second);
+    if (status && !why[0])
+        snprintf(why, why_bytes, "%s", second);
+    return status;
+}
+
 static CUresult connect_locked(orion_session_t *session)
 {
     char why[512] = "", socket[128];
+    bool is_controller;
     orion_wishes_t wishes;
     orion_hello_t hello;
+    orion_status_t status;
+    int32_t refused = 0;
 
+    if (orion_runtime_too_old(socket, sizeof socket)) {
+        snprintf(why, sizeof why, "%s is older than what Orion serves: build the program with CUDA 12 or 13", socket);
+        return fail(CUDA_ERROR_NOT_SUPPORTED, why);
+    }
     if (!orion_wishes_read(&wishes, why, sizeof why))
         return fail(CUDA_ERROR_INVALID_VALUE, why);
-    const char *address = orion_server_address(socket, sizeof socket, why, sizeof why);
+    const char *address = orion_server_address(socket, sizeof socket, &is_controller, why, sizeof why);
     if (!address)
         return fail(CUDA_ERROR_NO_DEVICE, why);
 
@@ -78,14 +142,23 @@ static CUresult connect_locked(orion_session_t *session)
     hello.wish_vgpu = wishes.vgpu;
     hello.wish_ratio = wishes.ratio;
     hello.transport = wishes.transport;
-
-    memset(&session->welcome, 0, sizeof session->welcome);
-    orion_status_t status = orion_link_open(address, &hello, &session->welcome, &session->link, why, sizeof why);
-    if (status) {
-        int32_t refused = session->welcome.cuda_result;
+    if (is_controller) {
+        orion_redirect_t place;
+        hello.flags = wishes.cross_node ? ORION_FLAG_CROSS_NODE : 0;
+        status = orion_place_find(address, &hello, &wishes, &place, &refused, why, sizeof why);
+        hello.flags = 0;
+        if (!status) {
+            status = open_place(session, &place, &hello, why, sizeof why);
+            refused = session->welcome.cuda_result;
+        }
+    } else {
+        status = address == socket ? open_mounted(session, address, &hello, why, sizeof why)
+                                   : open_link(session, address, &hello, why, sizeof why);
+        refused = session->welcome.cuda_result;
+    }
+    if (status)
         return fail(status == ORION_REFUSED && refused > 0 ? (CUresult)refused : CUDA_ERROR_NO_DEVICE,
                     why[0] ? why : orion_status_name(status));
-    }
     return CUDA_SUCCESS;
 }
 

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reads ORION_SERVER, ORION_GMEM, ORION_VGPU, ORION_RATIO, ORION_TRANSPORT and CUDA_VISIBLE_DEVICES. */
+/* Reads ORION_SERVER, ORION_CONTROLLER, ORION_GMEM, ORION_VGPU, ORION_RATIO, ORION_CROSS_NODE, ORION_WAIT,
+ * ORION_TRANSPORT and CUDA_VISIBLE_DEVICES. */
 #include "wishes.h"
 
+#include "settings.h"
+
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -29,7 +31,7 @@ static int parse_number(const char *text, uint64_t lowest, uint64_t highest, uin
 static int read_wish(const char *name, uint64_t lowest, uint64_t highest, const char *unit, uint64_t *value_p,
                      char *why, size_t why_bytes)
 {
-    const char *text = getenv(name);
+    const char *text = orion_setting(name);
     *value_p = 0;
     if (!text)
         return 1;
@@ -42,7 +44,7 @@ static int read_wish(const char *name, uint64_t lowest, uint64_t highest, const 
 
 static int read_transport(uint32_t *transport_p, char *why, size_t why_bytes)
 {
-    const char *text = getenv("ORION_TRANSPORT");
+    const char *text = orion_setting("ORION_TRANSPORT");
     *transport_p = ORION_TRANSPORT_ANY;
     if (!text || !*text)
         return 1;
@@ -64,17 +66,21 @@ static int read_transport(uint32_t *transport_p, char *why, size_t why_bytes)
 
 int orion_wishes_read(orion_wishes_t *wishes_p, char *why, size_t why_bytes)
 {
-    uint64_t gmem, vgpu, ratio;
+    uint64_t gmem, vgpu, ratio, cross_node, wait;
     uint32_t transport;
     if (!read_wish("ORION_GMEM", 1, 1u << 30, "a number of MiB", &gmem, why, why_bytes) ||
-        !read_wish("ORION_VGPU", 0, 1023, "the number of a vGPU", &vgpu, why, why_bytes) ||
+        !read_wish("ORION_VGPU", 1, 64, "a number of vGPUs", &vgpu, why, why_bytes) ||
         !read_wish("ORION_RATIO", 1, 100, "a percentage", &ratio, why, why_bytes) ||
+        !read_wish("ORION_CROSS_NODE", 0, 1, "a number", &cross_node, why, why_bytes) ||
+        !read_wish("ORION_WAIT", 0, 31536000, "a number of seconds", &wait, why, why_bytes) ||
         !read_transport(&transport, why, why_bytes))
         return 0;
     *wishes_p = (orion_wishes_t){.gmem_mib = gmem,
-                                 .vgpu = getenv("ORION_VGPU") ? (uint32_t)vgpu + 1 : 0,
+                                 .vgpu = (uint32_t)vgpu,
                                  .ratio = (uint32_t)ratio,
-                                 .transport = transport};
+                                 .transport = transport,
+                                 .cross_node = cross_node == 1,
+                                 .wait = orion_setting("ORION_WAIT") ? (int64_t)wait : -1};
     return 1;
 }
 
@@ -85,9 +91,10 @@ static int is_host_port(const char *address)
     return colon && colon != address && parse_number(colon + 1, 1, 65535, &port);
 }
 
-const char *orion_server_address(char *buffer, size_t buffer_bytes, char *why, size_t why_bytes)
+const char *orion_server_address(char *buffer, size_t buffer_bytes, bool *is_controller_p, char *why, size_t why_bytes)
 {
-    const char *address = getenv("ORION_SERVER");
+    const char *address = orion_setting("ORION_SERVER");
+    *is_controller_p = false;
     if (address && *address) {
         if ((!strncmp(address, "unix:", 5) && address[5]) || (!strncmp(address, "local:", 6) && address[6]) ||
             is_host_port(address))
@@ -99,10 +106,18 @@ const char *orion_server_address(char *buffer, size_t buffer_bytes, char *why, s
         snprintf(buffer, buffer_bytes, "unix:%s", ORION_DEFAULT_SOCKET);
         return buffer;
     }
+    address = orion_setting("ORION_CONTROLLER");
+    if (address && *address) {
+        *is_controller_p = true;
+        if (is_host_port(address))
+            return address;
+        snprintf(why, why_bytes, "ORION_CONTROLLER=%.200s is not an address; use HOST:PORT", address);
+        return NULL;
+    }
     snprintf(
         why, why_bytes,
-        "no server: ORION_SERVER is not set and %s does not exist; start one with `orion up` and set ORION_SERVER, "
-        "or run the program under `orion run`",
+        "no server: neither ORION_SERVER nor ORION_CONTROLLER is set and %s does not exist; start one with `orion up` "
+        "and set ORION_SERVER, or run the program under `orion run`",
         ORION_DEFAULT_SOCKET);
     return NULL;
 }

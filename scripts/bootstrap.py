@@ -26,6 +26,7 @@ SOURCES = (
     "client",
     "server",
     "orion_shm",
+    "k8s",
     "tests/csrc",
     "tests/client",
     "tests/devices",
@@ -33,7 +34,23 @@ SOURCES = (
     "tests/fuzz",
 )
 BUILD_FILES = ("pyproject.toml", "meson.build", "meson_options.txt", "tests/meson.build")
-COMPILED = (".c", ".h", ".py", ".pyx", ".pxd", ".pyi", ".toml", ".json", ".build", ".map", ".S")
+COMPILED = (
+    ".c",
+    ".h",
+    ".py",
+    ".pyx",
+    ".pxd",
+    ".pyi",
+    ".toml",
+    ".json",
+    ".build",
+    ".map",
+    ".S",
+    ".html",
+    ".css",
+    ".js",
+    ".svg",
+)
 # One place for what the build itself needs; pyproject.toml says the same to isolated builds.
 BUILD_REQUIREMENTS = (
     "meson-python>=0.18",

@@ -14,7 +14,8 @@ C_FOLDERS = ("csrc", "client", "server", "tests", "benchmarks", "examples")
 # Each is one run of mypy: packages that are imported by their name, beginning at this folder.
 PYTHON_ROOTS = {
     "csrc": ["codegen"],
-    "server": ["orion_server"],
+    "server": ["orion_server", "orion_controller"],
+    "k8s": ["orion_device_plugin", "orion_elect"],
     ".": ["orion_shm", "scripts"],
 }
 
@@ -31,7 +32,7 @@ def c_files() -> list[str]:
 
 
 def run(name: str, command: list[str], folder: Path = ROOT) -> bool:
-    environment = {**os.environ, "MYPYPATH": str(ROOT / "server")}
+    environment = {**os.environ, "MYPYPATH": f"{ROOT / 'server'}:{ROOT}"}
     finished = subprocess.run(command, cwd=folder, env=environment)
     print(f"lint: {name}: {'ok' if finished.returncode == 0 else 'FAILED'}", flush=True)
     return finished.returncode == 0

@@ -7,6 +7,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -103,6 +104,26 @@ bool orion_socket_is_local(int socket)
     return here.ss_family == AF_INET6 &&
            memcmp(&((struct sockaddr_in6 *)&here)->sin6_addr, &((struct sockaddr_in6 *)&there)->sin6_addr,
                   sizeof(struct in6_addr)) == 0;
+}
+
+bool orion_socket_is_gateway(int socket)
+{
+    struct sockaddr_in there = {0};
+    socklen_t bytes = sizeof(there);
+    char line[256], wanted[16]; /* the table: interface, destination, gateway, ... with tabs between */
+    bool found = false;
+    if (getpeername(socket, (struct sockaddr *)&there, &bytes) != 0 || there.sin_family != AF_INET)
+        return false;
+    snprintf(wanted, sizeof(wanted), "%08X\t", there.sin_addr.s_addr); /* in the processor's order, as the kernel's */
+    FILE *routes = fopen("/proc/net/route", "re");
+    while (routes != NULL && !found && fgets(line, sizeof(line), routes) != NULL) {
+        const char *gateway = strchr(line, '\t');
+        gateway = gateway != NULL ? strchr(gateway + 1, '\t') : NULL;
+        found = gateway != NULL && strncmp(gateway + 1, wanted, strlen(wanted)) == 0;
+    }
+    if (routes != NULL)
+        (void)fclose(routes);
+    return found;
 }
 
 void orion_socket_keep_alive(int socket, int patience_s)

@@ -19,6 +19,8 @@ orion_status_t orion_socket_receive(int socket, const struct iovec *room, size_t
 int orion_socket_connect(const char *address, char *why, size_t why_bytes);
 /* Both ends of the connection have one address, or the other's is a loopback one: it never leaves this host. */
 bool orion_socket_is_local(int socket);
+/* The other end is a gateway of this network namespace: to a container on a bridge that is its own host. */
+bool orion_socket_is_gateway(int socket);
 /* Asks the kernel to notice within about `patience_s` seconds that the other host has gone. 0: leaves that alone. */
 void orion_socket_keep_alive(int socket, int patience_s);
 

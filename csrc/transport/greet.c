@@ -49,10 +49,15 @@ static int connect_unix(const char *path, char *why, size_t why_bytes)
 /* One connection's greeting. */
 typedef struct greeting {
     int socket;
-    const char *name; /* of the server, for messages */
-    bool has_token;   /* ORION_TOKEN is set */
-    bool challenged;  /* and the server has asked for it */
-    bool must_prove;  /* the socket's other end could be anybody */
+    const char *name;           /* of the server, for messages */
+    bool has_token;             /* ORION_TOKEN is set */
+    bool challenged;            /* and the server has asked for it */
+    bool must_prove;            /* the socket's other end could be anybody */
+    bool redirected;            /* by a controller */
+    bool gave_up;               /* waiting for it */
+    orion_redirect_t *redirect; /* NULL: it is a server that we talk to */
+    orion_greet_waits_t waits;
+    void *context;
     orion_token_t token;
     orion_exchange_t exchange;
 } greeting_t;
@@ -82,7 +87,7 @@ static orion_status_t answer_challenge(greeting_t *g, const orion_notice_t *chal
 static orion_status_t receive_answer(greeting_t *g, orion_welcome_t *welcome_p, int fds[2], char *why, size_t why_bytes)
 {
     union {
-        uint8_t bytes[sizeof(orion_welcome_t)];
+        uint8_t bytes[sizeof(orion_welcome_t)]; /* the longest of them */
         struct {
             uint64_t magic;
             uint32_t words[2]; /* welcome: version, bytes; notice: bytes, kind */
@@ -94,8 +99,13 @@ static orion_status_t receive_answer(greeting_t *g, orion_welcome_t *welcome_p, 
     if (status != ORION_OK)
         return status;
     bool is_notice = m.prefix.magic == ORION_NOTICE_MAGIC;
+    bool is_redirect = m.prefix.magic == ORION_REDIRECT_MAGIC;
+    if (is_redirect && g->redirect == NULL) {
+        orion_explain(why, why_bytes, "it is a controller; name it in ORION_CONTROLLER, not in ORION_SERVER");
+        return ORION_PROTOCOL;
+    }
     size_t size = is_notice ? m.prefix.words[0] : m.prefix.words[1];
-    size_t wanted = is_notice ? sizeof(notice) : sizeof(*welcome_p);
+    size_t wanted = is_notice ? sizeof(notice) : is_redirect ? sizeof(*g->redirect) : sizeof(*welcome_p);
     if (size == wanted) {
         status = orion_fd_receive(g->socket, m.bytes + PREFIX_BYTES, size - PREFIX_BYTES, NULL, 0, deadline);
         if (status != ORION_OK)
@@ -103,13 +113,20 @@ static orion_status_t receive_answer(greeting_t *g, orion_welcome_t *welcome_p, 
     } else {
         size = PREFIX_BYTES; /* another version's: enough for the decoder to name it */
     }
+    if (is_redirect) {
+        status = orion_redirect_decode(m.bytes, size, g->redirect, why, why_bytes);
+        g->redirected = status == ORION_OK;
+        return status;
+    }
     if (!is_notice)
         return orion_welcome_decode(m.bytes, size, welcome_p, why, why_bytes);
     status = orion_notice_decode(m.bytes, size, &notice, why, why_bytes);
     if (status != ORION_OK)
         return status;
-    if (notice.kind == ORION_NOTICE_WAIT)
-        return ORION_AGAIN;
+    if (notice.kind == ORION_NOTICE_WAIT) {
+        g->gave_up = g->waits != NULL && !g->waits(g->context, notice.message);
+        return g->gave_up ? ORION_TIMEOUT : ORION_AGAIN;
+    }
     if (notice.kind == ORION_NOTICE_CHALLENGE) {
         status = answer_challenge(g, &notice, why, why_bytes);
         return status == ORION_OK ? ORION_AGAIN : status;
@@ -133,7 +150,7 @@ static orion_status_t receive_welcome(greeting_t *g, orion_welcome_t *welcome_p,
         fds[0] = fds[1] = -1;
         if (status != ORION_AGAIN)
             break;
-        if (orion_clock_ns() >= limit) {
+        if (g->redirect == NULL && orion_clock_ns() >= limit) {
             status = ORION_TIMEOUT;
             break;
         }
@@ -163,23 +180,25 @@ int orion_greet_connect(const char *address, char *why, size_t why_bytes)
 
 bool orion_greet_has_token(void)
 {
-    const char *text = getenv("ORION_TOKEN");
-    return text != NULL && text[0] != '\0';
+    bool bound;
+    return orion_token_chosen(&bound) != NULL;
 }
 
 static bool begin(greeting_t *g, const orion_hello_t *hello, char *why, size_t why_bytes)
 {
+    bool bound;
+    const char *text = orion_token_chosen(&bound);
     int domain = AF_INET;
     socklen_t bytes = sizeof(domain);
     g->exchange.hello = *hello;
-    g->has_token = orion_greet_has_token();
+    g->has_token = text != NULL;
     if (!g->has_token)
         return true;
-    if (!orion_token_parse(getenv("ORION_TOKEN"), &g->token, why, why_bytes))
+    if (!orion_token_parse(text, &g->token, why, why_bytes))
         return false;
     orion_field_set(g->exchange.hello.token, sizeof(g->exchange.hello.token), g->token.id);
     (void)getsockopt(g->socket, SOL_SOCKET, SO_DOMAIN, &domain, &bytes);
-    g->must_prove = domain != AF_UNIX;
+    g->must_prove = bound || domain != AF_UNIX;
     return true;
 }
 
@@ -247,6 +266,60 @@ orion_status_t orion_greet(int socket, const char *name, const orion_hello_t *he
         if (g.challenged)
             orion_token_key(&g.token, &g.exchange, key_p->key);
     }
+out:
+    orion_forget_bytes(&g.token, sizeof(g.token));
+    return status;
+}
+
+/* What came instead of a redirect, or a redirect that anybody could have sent. */
+static orion_status_t check_redirect(greeting_t *g, const orion_welcome_t *welcome, int32_t *cuda_result_p, char *why,
+                                     size_t why_bytes)
+{
+    if (!g->redirected && welcome->status != ORION_OK) {
+        *cuda_result_p = welcome->cuda_result;
+        orion_explain(why, why_bytes, "the Orion controller at %s refused: %s", g->name, welcome->message);
+        return ORION_REFUSED;
+    }
+    if (!g->redirected) {
+        orion_explain(why, why_bytes, "%s is a server; name it in ORION_SERVER, not in ORION_CONTROLLER", g->name);
+        return ORION_PROTOCOL;
+    }
+    if (g->challenged ? orion_token_uncover(&g->token, &g->exchange, g->redirect) : !g->must_prove)
+        return ORION_OK;
+    orion_explain(why, why_bytes,
+                  "what answers at %s does not know the secret of token %s: it is not the controller that ORION_TOKEN "
+                  "is for",
+                  g->name, g->token.id);
+    return ORION_PROTOCOL;
+}
+
+orion_status_t orion_greet_controller(int socket, const char *name, const orion_hello_t *hello,
+                                      orion_redirect_t *redirect_p, orion_greet_waits_t waits, void *context,
+                                      int32_t *cuda_result_p, char *why, size_t why_bytes)
+{
+    orion_redirect_t redirect;
+    orion_welcome_t welcome;
+    int fds[2] = {-1, -1};
+    greeting_t g = {.socket = socket, .name = name, .redirect = &redirect, .waits = waits, .context = context};
+    orion_status_t status = ORION_INVALID;
+    memset(&welcome, 0, sizeof(welcome));
+    if (!begin(&g, hello, why, why_bytes))
+        goto out;
+    status = orion_fd_send(socket, &g.exchange.hello, sizeof(g.exchange.hello), NULL, 0);
+    if (status != ORION_OK) {
+        orion_explain(why, why_bytes, "the Orion controller at %s closed the connection at once", name);
+        goto out;
+    }
+    status = receive_welcome(&g, &welcome, fds, why, why_bytes);
+    orion_fd_close(fds[0]); /* nothing that we could use */
+    orion_fd_close(fds[1]);
+    if (g.gave_up)
+        why[0] = '\0';
+    else if (status == ORION_OK)
+        status = check_redirect(&g, &welcome, cuda_result_p, why, why_bytes);
+    if (status == ORION_OK)
+        *redirect_p = redirect;
+    orion_forget_bytes(&redirect, sizeof(redirect));
 out:
     orion_forget_bytes(&g.token, sizeof(g.token));
     return status;

@@ -28,4 +28,12 @@ typedef struct orion_greet_key {
 orion_status_t orion_greet(int socket, const char *name, const orion_hello_t *hello, orion_welcome_t *welcome_p,
                            int fds[2], orion_greet_key_t *key_p, char *why, size_t why_bytes);
 
+/* The same hello to a controller, until it sends us on to a server. waits: is told why there is no vGPU yet, each second
+ * while that is so; when it returns false nobody waits any more, and this is ORION_TIMEOUT without a sentence.
+ * ORION_REFUSED: *cuda_result_p is what the controller wants cuInit to answer. */
+typedef bool (*orion_greet_waits_t)(void *context, const char *reason);
+orion_status_t orion_greet_controller(int socket, const char *name, const orion_hello_t *hello,
+                                      orion_redirect_t *redirect_p, orion_greet_waits_t waits, void *context,
+                                      int32_t *cuda_result_p, char *why, size_t why_bytes);
+
 #endif

@@ -180,7 +180,8 @@ orion_status_t orion_tcp_open(const char *address, const orion_hello_t *wishes, 
     if (socket < 0)
         return ORION_SYSTEM;
     bool here = orion_socket_is_local(socket);
-    if (here && wanted == ORION_TRANSPORT_ANY) {
+    bool container = !here && orion_socket_is_gateway(socket); /* perhaps on this host, and /dev/shm will prove it */
+    if ((here || container) && wanted == ORION_TRANSPORT_ANY) {
         hello.transport = ORION_TRANSPORT_DEVSHM;
         orion_status_t status = orion_shm_open_socket(socket, address, &hello, welcome_p, link_p, unshared,
                                                       sizeof(unshared));
@@ -208,6 +209,11 @@ orion_status_t orion_tcp_open(const char *address, const orion_hello_t *wishes, 
         orion_log(ORION_LOG_INFO,
                   "transport %s to %s: the server is not reached through a unix socket; for shared memory set "
                   "ORION_SERVER=unix:PATH or share /dev/shm with it (%s)",
+                  how, address, unshared);
+    } else if (container) {
+        orion_log(ORION_LOG_INFO,
+                  "transport %s to %s: this container does not share memory with its host's server; for shared memory "
+                  "mount its socket as /run/orion, or share /dev/shm (hostIPC: true) (%s)",
                   how, address, unshared);
     } else {
         orion_log(ORION_LOG_INFO, "transport %s to %s: the server is on another host", how, address);

@@ -53,6 +53,14 @@ void orion_welcome_init(orion_welcome_t *welcome)
     welcome->bytes = sizeof(*welcome);
 }
 
+void orion_redirect_init(orion_redirect_t *redirect)
+{
+    memset(redirect, 0, sizeof(*redirect));
+    redirect->magic = ORION_REDIRECT_MAGIC;
+    redirect->version = ORION_WIRE_VERSION;
+    redirect->bytes = sizeof(*redirect);
+}
+
 void orion_notice_init(orion_notice_t *notice, orion_notice_kind_t kind)
 {
     memset(notice, 0, sizeof(*notice));
@@ -181,5 +189,29 @@ orion_status_t orion_notice_decode(const void *data, size_t bytes, orion_notice_
         return ORION_PROTOCOL;
     }
     *notice_p = notice;
+    return ORION_OK;
+}
+
+orion_status_t orion_redirect_decode(const void *data, size_t bytes, orion_redirect_t *redirect_p, char *why,
+                                     size_t why_bytes)
+{
+    orion_redirect_t redirect;
+    orion_status_t status = check_prefix(data, bytes, "redirect", "controller", ORION_REDIRECT_MAGIC, sizeof(redirect),
+                                         why, why_bytes);
+    if (status != ORION_OK)
+        return status;
+    memcpy(&redirect, data, sizeof(redirect));
+    redirect.token[sizeof(redirect.token) - 1] = '\0';
+    redirect.address[sizeof(redirect.address) - 1] = '\0';
+    redirect.local[sizeof(redirect.local) - 1] = '\0';
+    if (redirect.address[0] == '\0' && redirect.local[0] == '\0') {
+        orion_explain(why, why_bytes, "the redirect leads nowhere");
+        return ORION_PROTOCOL;
+    }
+    if (redirect.local[0] != '\0' && redirect.local[0] != '/') {
+        orion_explain(why, why_bytes, "the redirect names a socket that is no path");
+        return ORION_PROTOCOL;
+    }
+    *redirect_p = redirect;
     return ORION_OK;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The three fixed-size messages on a session's socket: the client's hello, the server's welcome, later notices.
+/* The fixed-size messages on a session's socket: the client's hello, the server's welcome, later notices; and the
+ * redirect with which a controller answers a hello.
  * Little endian, natural alignment, no padding; the Python side reads them with the `struct` formats given here. */
 #ifndef ORION_WIRE_HELLO_H
 #define ORION_WIRE_HELLO_H
@@ -12,17 +13,19 @@
 
 #define ORION_WIRE_VERSION 1u /* N: ours. N-1 is served as well once there is one */
 #define ORION_WIRE_VERSION_MIN 1u
-#define ORION_HELLO_MAGIC 0x316f6c6c6548724fULL   /* "OrHello1" */
-#define ORION_WELCOME_MAGIC 0x316f636c6557724fULL /* "OrWelco1" */
-#define ORION_NOTICE_MAGIC 0x316369746f4e724fULL  /* "OrNotic1" */
+#define ORION_HELLO_MAGIC 0x316f6c6c6548724fULL    /* "OrHello1" */
+#define ORION_WELCOME_MAGIC 0x316f636c6557724fULL  /* "OrWelco1" */
+#define ORION_NOTICE_MAGIC 0x316369746f4e724fULL   /* "OrNotic1" */
+#define ORION_REDIRECT_MAGIC 0x317269646552724fULL /* "OrRedir1" */
 
 #define ORION_CANDIDATES 8 /* address ranges a client may propose */
 
 /* flags of hello (what the client can do) and welcome (what both agreed on) */
-#define ORION_FLAG_MEMBARRIER 0x1u /* sleepers use membarrier, senders need no fence */
-#define ORION_FLAG_NO_RANGE 0x2u   /* hello: propose no common address range */
-#define ORION_FLAG_TLS 0x4u        /* hello: can encrypt its stream; welcome: TLS begins behind it */
-#define ORION_FLAG_TLS_WANTED 0x8u /* hello: and wants to, be the server on this host or not */
+#define ORION_FLAG_MEMBARRIER 0x1u  /* sleepers use membarrier, senders need no fence */
+#define ORION_FLAG_NO_RANGE 0x2u    /* hello: propose no common address range */
+#define ORION_FLAG_TLS 0x4u         /* hello: can encrypt its stream; welcome: TLS begins behind it */
+#define ORION_FLAG_TLS_WANTED 0x8u  /* hello: and wants to, be the server on this host or not */
+#define ORION_FLAG_CROSS_NODE 0x10u /* hello to a controller: several vGPUs may come from several servers */
 
 #define ORION_NONCE_BYTES 32u
 #define ORION_MAC_BYTES 32u
@@ -47,7 +50,7 @@ typedef struct orion_hello {
     uint32_t uid; /* a claim; decides the owner of /dev/shm files */
     uint32_t transport;
     uint64_t wish_gmem_mib; /* 0 = no wish */
-    uint32_t wish_vgpu;     /* 0 = any, else the number of the vGPU + 1 */
+    uint32_t wish_vgpu;     /* how many vGPUs, 0 = 1 */
     uint32_t wish_ratio;    /* percent, 0 = no wish */
     uint64_t
         candidates[ORION_CANDIDATES]; /* bases the client has reserved, filled in by orion_link_open; 0 ends the list */
@@ -111,6 +114,24 @@ typedef struct orion_notice {
     };
 } orion_notice_t;
 
+/* Python: "<QIIQQII128s128s128s32s". A controller's answer to a hello: where the vGPU is, and the token for it. If the
+ * client had to prove a token of its own, the secret in this one is masked, and the message is proven; wire/token.h. */
+typedef struct orion_redirect {
+    uint64_t magic;
+    uint32_t version;
+    uint32_t bytes;
+    uint64_t lease;
+    uint64_t memory_limit;
+    uint32_t ratio; /* percent */
+    uint32_t reserved;
+    char token[128];   /* ID.SECRET */
+    char address[128]; /* HOST:PORT; "" = there is none */
+    char local[128];   /* path of a unix socket on the client's host, if it can see it; "" = there is none */
+    uint8_t proof[ORION_MAC_BYTES];
+} orion_redirect_t;
+
+static_assert(sizeof(orion_redirect_t) == 456, "wire layout");
+static_assert(offsetof(orion_redirect_t, token) == 40, "wire layout");
 static_assert(sizeof(orion_hello_t) == 312, "wire layout");
 static_assert(offsetof(orion_hello_t, candidates) == 48, "wire layout");
 static_assert(offsetof(orion_hello_t, token) == 120, "wire layout");
@@ -126,6 +147,7 @@ static_assert(offsetof(orion_notice_t, mac) == 72, "wire layout");
 /* Fill in magic, version, size and what this process can tell about itself (pid, uid, command name). */
 void orion_hello_init(orion_hello_t *hello);
 void orion_welcome_init(orion_welcome_t *welcome);
+void orion_redirect_init(orion_redirect_t *redirect);
 void orion_notice_init(orion_notice_t *notice, orion_notice_kind_t kind);
 
 /* Decode `bytes` bytes from a socket. The result is written only on success, its strings are NUL-terminated.
@@ -135,6 +157,8 @@ orion_status_t orion_welcome_decode(const void *data, size_t bytes, orion_welcom
                                     size_t why_bytes);
 orion_status_t orion_notice_decode(const void *data, size_t bytes, orion_notice_t *notice_p, char *why,
                                    size_t why_bytes);
+orion_status_t orion_redirect_decode(const void *data, size_t bytes, orion_redirect_t *redirect_p, char *why,
+                                     size_t why_bytes);
 
 /* Copies a text into a fixed field, cut at its end, always terminated, the rest zero. */
 void orion_field_set(char *field, size_t field_bytes, const char *text);

@@ -2,6 +2,7 @@
 /* Tokens, see token.h. server/orion_server/tokens.py is the twin. */
 #include "wire/token.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -39,6 +40,23 @@ bool orion_token_parse(const char *text, orion_token_t *token_p, char *why, size
     return true;
 }
 
+static char chosen[ORION_TOKEN_ID_MAX + ORION_TOKEN_SECRET_MAX + 2];
+
+static bool chosen_is_bound;
+
+void orion_token_choose(const char *text, bool bound)
+{
+    orion_field_set(chosen, sizeof(chosen), text);
+    chosen_is_bound = bound;
+}
+
+const char *orion_token_chosen(bool *bound_p)
+{
+    *bound_p = chosen_is_bound;
+    const char *text = chosen[0] != '\0' ? chosen : getenv("ORION_TOKEN");
+    return text != NULL && text[0] != '\0' ? text : NULL;
+}
+
 /* The purpose's name with its NUL comes first, so that a code for one purpose is none for another. */
 static void begin(orion_hmac_t *hmac, const orion_token_t *token, const char *purpose, const orion_exchange_t *exchange)
 {
@@ -70,6 +88,38 @@ void orion_token_key(const orion_token_t *token, const orion_exchange_t *exchang
     orion_hmac_t hmac;
     begin(&hmac, token, "orion 1 session key", exchange);
     orion_hmac_final(&hmac, key);
+}
+
+static int digit_of(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+bool orion_token_uncover(const orion_token_t *token, const orion_exchange_t *exchange, orion_redirect_t *redirect)
+{
+    static const char digits[] = "0123456789abcdef";
+    uint8_t proof[ORION_MAC_BYTES], key[ORION_KEY_BYTES];
+    orion_hmac_t hmac;
+    begin(&hmac, token, "orion 1 redirect", exchange);
+    orion_hmac_update(&hmac, redirect, offsetof(orion_redirect_t, proof));
+    orion_hmac_final(&hmac, proof);
+    char *secret = strchr(redirect->token, '.');
+    if (!orion_same_bytes(proof, redirect->proof, sizeof(proof)) || secret == NULL ||
+        strlen(++secret) != 2 * sizeof(key))
+        return false;
+    orion_token_key(token, exchange, key); /* which no session of this exchange will use */
+    for (size_t i = 0; i < sizeof(key); i++) {
+        int high = digit_of(secret[2 * i]), low = digit_of(secret[2 * i + 1]);
+        if (high < 0 || low < 0)
+            return false;
+        uint8_t byte = (uint8_t)(high << 4 | low) ^ key[i];
+        secret[2 * i] = digits[byte >> 4];
+        secret[2 * i + 1] = digits[byte & 15];
+    }
+    orion_forget_bytes(key, sizeof(key));
+    return true;
 }
 
 void orion_key_epitaph(const uint8_t key[ORION_KEY_BYTES], const void *frame, size_t bytes,

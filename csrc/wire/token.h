@@ -25,6 +25,12 @@ typedef struct orion_token {
 /* "ID.SECRET". why: one sentence that does not repeat the secret. */
 bool orion_token_parse(const char *text, orion_token_t *token_p, char *why, size_t why_bytes);
 
+/* The token that this process names in hellos: what was chosen last (ID.SECRET, for this process alone: programs that it
+ * starts don't inherit it), else ORION_TOKEN. NULL: none. bound: it is for one server, which has to prove that it is it
+ * even on a unix socket. Not for several threads at once. */
+void orion_token_choose(const char *text, bool bound);
+const char *orion_token_chosen(bool *bound_p);
+
 /* What both sides know when the challenge has been answered. */
 typedef struct orion_exchange {
     uint8_t server_nonce[ORION_NONCE_BYTES], client_nonce[ORION_NONCE_BYTES];
@@ -37,6 +43,8 @@ void orion_token_proof(const orion_token_t *token, const orion_exchange_t *excha
                        uint8_t mac[ORION_MAC_BYTES]);
 /* The key of this one session, which the server's worker gets instead of the secret. */
 void orion_token_key(const orion_token_t *token, const orion_exchange_t *exchange, uint8_t key[ORION_KEY_BYTES]);
+/* A controller's redirect after an exchange: checks its proof and uncovers the secret of the token in it. */
+bool orion_token_uncover(const orion_token_t *token, const orion_exchange_t *exchange, orion_redirect_t *redirect);
 /* What the supervisor, with that key, says at the end of a stream that only the dead worker could have encrypted. */
 void orion_key_epitaph(const uint8_t key[ORION_KEY_BYTES], const void *frame, size_t bytes,
                        uint8_t mac[ORION_MAC_BYTES]);

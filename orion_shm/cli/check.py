@@ -11,6 +11,7 @@ import json
 from dataclasses import asdict
 
 from orion_shm.cli.errors import EXIT_FAILED
+from orion_shm.cli.pod_probe import check_pod
 from orion_shm.cli.probes import MISSING, WARN, Finding, all_probes
 from orion_shm.cli.tables import Table
 
@@ -22,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace) -> int:
     """Looks at everything, prints it; exit code 1 when something is missing."""
-    findings = [probe() for probe in all_probes()]
+    findings = [probe() for probe in (*all_probes(), check_pod)]
     missing = [finding.name for finding in findings if finding.state == MISSING]
     if options.json:
         rows = [asdict(finding) for finding in findings]

@@ -15,6 +15,8 @@ COMMANDS = {
     "up": "start a server in the foreground and watch it",
     "smi": "show devices and the programs that use them",
     "check": "say what this machine has, what it lacks and how to get it",
+    "install": "make programs find Orion without `orion run`",
+    "uninstall": "take `orion install` back",
 }
 
 EXIT_CODES = """\
@@ -76,3 +78,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_SIGNAL + 13
     except KeyboardInterrupt:
         return EXIT_SIGNAL + 2
+
+
+def smi() -> int:
+    """`orion-smi`, for those who know it by that name."""
+    return main(["smi", *sys.argv[1:]])
+
+
+def check() -> int:
+    """`orion-check`, likewise."""
+    return main(["check", *sys.argv[1:]])

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs a CUDA program with Orion's libcuda.so.1 in front of any other.
 
-Uses the server that --server or ORION_SERVER names, else the one at /run/orion/orion.sock; where
-there is none, or --device or --report asks for it, it starts a private server that lives as long as
-the program. The program keeps this terminal, its signals and its exit code.
+Uses the server that --server or ORION_SERVER names, else the one at /run/orion/orion.sock, else one
+that the controller of ORION_CONTROLLER has a vGPU on; where there is none of them, or --device or
+--report asks for it, it starts a private server that lives as long as the program. The program
+keeps this terminal, its signals and its exit code.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import orion_shm
-from orion_shm.cli import python_programs, servers
+from orion_shm.cli import client_conf, python_programs, servers
 from orion_shm.cli.amounts import parse_mebibytes
 from orion_shm.cli.errors import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, EXIT_SIGNAL, CommandError
 
@@ -111,6 +112,13 @@ def execute(options: argparse.Namespace) -> int:
         environment["ORION_SERVER"] = address
         ptx = python_programs.wants_ptx((status or {}).get("devices", []))
         python_programs.prepare(environment, library, ptx)
+        return run_program(path, program, environment)
+
+    controller = client_conf.setting("ORION_CONTROLLER", environment)
+    if controller and not private:
+        if not options.quiet:
+            announce(f"a vGPU that the controller at {controller} chooses")
+        python_programs.prepare(environment, library, None)
         return run_program(path, program, environment)
 
     device = servers.chosen_device(options.device or "auto")

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compiled objects on disk, one folder per user: a tenant never runs what another tenant's worker has produced.
+"""Compiled objects on disk, one folder per tenant (a user, or a namespace of Kubernetes).
+
+A tenant never runs what another tenant's worker has produced.
 
 The supervisor keeps it; caged workers ask by key. An entry appears by rename, so a reader sees all of it or nothing.
 """
@@ -16,8 +18,8 @@ OBJECT_MOST = 32 << 20  # bytes of one entry
 
 
 class ObjectCache:
-    def __init__(self, directory: Path, tenant: int, most: int) -> None:
-        self.directory = directory / "objects" / str(tenant)
+    def __init__(self, directory: Path, tenant: str, most: int) -> None:
+        self.directory = directory / "objects" / tenant
         self.most = most
         self._used: int | None = None  # counted at the first put
 

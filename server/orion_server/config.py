@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,6 +46,19 @@ class Config:
             "environment ORION_TLS"
         },
     )
+    enable_shm: bool = field(
+        default=True, metadata={"help": "clients on this host may use shared memory"}
+    )
+    enable_rdma: bool = field(default=True, metadata={"help": "clients may use UCX"})
+    controller: str = field(
+        default="", metadata={"help": "HOST:PORT of the controller to register with"}
+    )
+    controller_ca: Path | None = None
+    name: str = field(default="", metadata={"help": "this server's, at the controller"})
+    address: str = field(
+        default="", metadata={"help": "HOST:PORT for clients, where that is not the bound one"}
+    )
+    server_key: str = field(default="", repr=False)
     device: str = field(
         default="cpu",
         metadata={"help": "cpu (runs kernels), cuda (a GPU's driver does), null (counts them)"},
@@ -121,14 +133,6 @@ def parse_bind(text: str, name: str) -> tuple[str, int]:
     if not colon:
         address, port = text, str(DEFAULT_PORT)
     return address.strip("[]") or "127.0.0.1", parse_count(port, name, 0, 65535)
-
-
-def bind_from_environment(environment: Mapping[str, str]) -> tuple[str, int] | None:
-    """BIND_ADDR and PORT; neither set: no TCP socket."""
-    address, port = environment.get("BIND_ADDR"), environment.get("PORT")
-    if address is None and port is None:
-        return None
-    return address or "127.0.0.1", parse_count(port or str(DEFAULT_PORT), "PORT", 0, 65535)
 
 
 def default_config() -> Config:

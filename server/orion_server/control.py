@@ -3,11 +3,13 @@
 
 `orion smi`, `orion run` and the restartable control plane (metrics, heartbeats) are its clients; the supervisor keeps
 running whatever becomes of them. Requests: {"op": "status"}, {"op": "report"}, {"op": "end", "session": N},
-{"op": "stop"}.
+{"op": "stop"}; {"op": "watch"}, after which a line comes whenever a session has begun or ended; a controller's
+orders, see leasing.py; and the device plugin's, see allocations.py.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -28,8 +30,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("orion.server")
 
 SCHEMA = 1
-REQUEST_MOST = 4096
+REQUEST_MOST = 65536
 CLIENTS_MOST = 32
+ALLOCATION_OPERATIONS = ("allocate", "describe", "release", "allocations")
 
 
 def version() -> str:
@@ -52,6 +55,7 @@ class ControlPort:
         self._loop = loop
         self._handle = handle
         self._clients: dict[int, tuple[socket.socket, bytearray]] = {}
+        self._watchers: set[int] = set()
         loop.watch(listener, self._accept)
 
     def _accept(self) -> None:
@@ -87,22 +91,34 @@ class ControlPort:
             line, _, rest = bytes(received).partition(b"\n")
             received[:] = rest
             try:
-                client.sendall(json.dumps(self._answer(line)).encode() + b"\n")
+                client.sendall(json.dumps(self._answer(line, client)).encode() + b"\n")
             except OSError:
                 self._drop(client)
                 return
 
-    def _answer(self, line: bytes) -> dict[str, Any]:
+    def notify(self) -> None:
+        """A session has begun or ended: a line for each client that watches."""
+        for fd in list(self._watchers):
+            with contextlib.suppress(
+                OSError
+            ):  # full: it has a line to read already; gone: _read() sees it
+                self._clients[fd][0].send(b'{"changed": true}\n')
+
+    def _answer(self, line: bytes, client: socket.socket) -> dict[str, Any]:
         try:
             request = json.loads(line)
         except (ValueError, RecursionError):
             request = None
         if not isinstance(request, dict):
             return {"error": "a request is one JSON object on one line"}
+        if request.get("op") == "watch":
+            self._watchers.add(client.fileno())
+            return {"watching": True}
         return self._handle(request)
 
     def _drop(self, client: socket.socket) -> None:
         self._clients.pop(client.fileno(), None)
+        self._watchers.discard(client.fileno())
         self._loop.unwatch(client)
         client.close()
 
@@ -129,7 +145,17 @@ def answer(supervisor: Supervisor, request: dict[str, Any]) -> dict[str, Any]:
         session.fault = (errors.DEVICE_UNAVAILABLE, "an administrator ended this session")
         session.worker.kill()
         return {"ending": session.id}
-    return {"error": f"unknown operation {operation!r}; known: status, report, end, stop"}
+    if operation == "token_key":
+        return supervisor.leasing.token_key(request)
+    if operation == "revoke":
+        return supervisor.leasing.revoke(request)
+    if operation in ALLOCATION_OPERATIONS:
+        try:
+            return supervisor.allocations.answer(request)
+        except errors.OrionServerError as e:
+            return {"error": str(e)}
+    known = ("status", "report", "end", "stop", "watch", *ALLOCATION_OPERATIONS)
+    return {"error": f"unknown operation {operation!r}; known: {', '.join(known)}"}
 
 
 def status(supervisor: Supervisor) -> dict[str, Any]:
@@ -149,9 +175,8 @@ def status(supervisor: Supervisor) -> dict[str, Any]:
             "state": "ready"
             if supervisor.workers.warm
             else (supervisor.workers.problem or "starting"),
-            "bind": f"{supervisor.config.bind[0]}:{supervisor.greeter.tcp_port}"
-            if supervisor.config.bind
-            else None,
+            "bind": supervisor.endpoint,
+            **supervisor.leasing.status(),
         },
         "devices": [
             {
@@ -165,9 +190,12 @@ def status(supervisor: Supervisor) -> dict[str, Any]:
                 "compute_capability": device.compute_capability,
                 "clients": len(rows),
                 "vgpus": device.slots,
+                # of containers that do not use theirs now: nobody else gets them
+                "vgpus_reserved": len(device.reserved - device.leases.keys()),
             }
         ],
         "clients": rows,
+        "ended": supervisor.leasing.tokens.ended(),
         "recent": [s.row() for s in list(supervisor.recent)[-16:]],
         "totals": totals(supervisor, rows),
     }

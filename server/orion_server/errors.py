@@ -28,6 +28,10 @@ class OrionServerError(Exception):
     """The server cannot start or go on; the text is meant for the person who started it."""
 
 
+class RequestRefused(OrionServerError):
+    """A running server has answered an administrator's request with an error."""
+
+
 class Refusal(Exception):
     """A client is sent away: the sentence and the CUresult travel in the welcome."""
 

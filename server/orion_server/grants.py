@@ -30,18 +30,14 @@ def extent_memfd(size: int, sealed: bool) -> int:
 class Grants:
     def __init__(
         self,
-        cache_of: Callable[[int], ObjectCache],
+        cache_of: Callable[[Session], ObjectCache | None],
         release: Callable[[Session, int, int], None],
     ) -> None:
         self._cache_of = cache_of
         self._release = release  # told before an extent goes back
 
     def serve(self, session: Session, message: Message) -> None:
-        if session.uid < 0 and message.kind in (Kind.CACHE_GET, Kind.CACHE_SLOT, Kind.CACHE_PUT):
-            # a client whom nobody vouches for shares no cache: it could not be told from another
-            if message.kind != Kind.CACHE_PUT:
-                answer(session, message, errors.NOT_FOUND)
-        elif message.kind == Kind.GRANT:
+        if message.kind == Kind.GRANT:
             self._grant(session, message)
         elif message.kind == Kind.RELEASE:
             self._release(session, message.a, message.b)
@@ -105,11 +101,8 @@ class Grants:
         answer(session, replace(message, a=address), errors.SUCCESS, 0 if shown else size)
 
     def _cache_get(self, session: Session, message: Message) -> None:
-        found = (
-            self._cache_of(session.uid).open(message.text)
-            if len(message.text) == CACHE_KEY
-            else None
-        )
+        cache = self._cache_of(session)
+        found = cache.open(message.text) if cache and len(message.text) == CACHE_KEY else None
         if found is None:
             answer(session, message, errors.NOT_FOUND)
             return
@@ -122,6 +115,9 @@ class Grants:
         if session.slot_fd >= 0:
             os.close(session.slot_fd)
             session.slot_fd = -1
+        if self._cache_of(session) is None:
+            answer(session, message, errors.NOT_FOUND)
+            return
         if not 0 < message.b <= OBJECT_MOST:
             answer(session, message, errors.INVALID_VALUE)
             return
@@ -136,6 +132,8 @@ class Grants:
     def _cache_put(self, session: Session, message: Message) -> None:
         if session.slot_fd < 0 or len(message.text) != CACHE_KEY:
             return
-        self._cache_of(session.uid).put(message.text, session.slot_fd, session.slot_bytes)
+        cache = self._cache_of(session)
+        if cache is not None:
+            cache.put(message.text, session.slot_fd, session.slot_bytes)
         os.close(session.slot_fd)
         session.slot_fd = -1

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from . import errors, messages, peer, wire
+from .allocations import Allocation
 from .config import Config
 from .errors import OrionServerError, ProtocolError, Refusal
 from .loop import Loop
@@ -36,6 +37,7 @@ class Greeting:
     client: socket.socket
     deadline: float
     tcp: bool
+    allocation: Allocation | None = None  # of whose door it came to
     received: bytearray = field(default_factory=bytearray)
     hello: wire.Hello | None = None  # once it is complete and a challenge is out
     exchange: Exchange | None = None
@@ -50,6 +52,7 @@ class Guest:
     transport: int
     pid: int  # 0: of a namespace that we can't see, or of another host
     uid: int  # -1: nobody knows
+    allocation: Allocation | None = None  # the container that it is, by the door it came through
     exchange: Exchange | None = None  # it has proved that it knows a token
     tls: bool = False  # what travels on its socket is encrypted
 
@@ -70,7 +73,7 @@ class Guest:
 
 class Greeter:
     def __init__(
-        self, loop: Loop, config: Config, tokens: Tokens | None, admit: Callable[[Guest], None]
+        self, loop: Loop, config: Config, tokens: Tokens, admit: Callable[[Guest], None]
     ) -> None:
         self._loop = loop
         self._config = config
@@ -80,9 +83,19 @@ class Greeter:
         self._greetings: dict[int, Greeting] = {}
         self.tcp_port = 0
 
-    def listen(self, listener: socket.socket, tcp: bool = False) -> None:
+    def listen(
+        self, listener: socket.socket, tcp: bool = False, allocation: Allocation | None = None
+    ) -> None:
         self._listeners.append(listener)
-        self._loop.watch(listener, lambda: self._accept(listener, tcp))
+        self._loop.watch(listener, lambda: self._accept(listener, tcp, allocation))
+
+    def stop_listening(self, listener: socket.socket) -> None:
+        """The caller closes it; who came through it and has not said hello yet goes."""
+        self._loop.unwatch(listener)
+        for greeting in list(self._greetings.values()):
+            if greeting.allocation is not None and greeting.allocation.listener is listener:
+                self._drop(greeting)
+        self._listeners = [other for other in self._listeners if other is not listener]
 
     def listen_tcp(self, address: str, port: int) -> None:
         try:
@@ -111,7 +124,7 @@ class Greeter:
         for greeting in list(self._greetings.values()):
             self._drop(greeting)
 
-    def _accept(self, listener: socket.socket, tcp: bool) -> None:
+    def _accept(self, listener: socket.socket, tcp: bool, allocation: Allocation | None) -> None:
         for _ in range(ACCEPTS_A_TURN):
             try:
                 client, _ = listener.accept()
@@ -122,13 +135,13 @@ class Greeter:
                 return
             if tcp:
                 peer.set_up(client)
-            self._greet(client, tcp)
+            self._greet(client, tcp, allocation)
 
-    def _greet(self, client: socket.socket, tcp: bool) -> None:
+    def _greet(self, client: socket.socket, tcp: bool, allocation: Allocation | None) -> None:
         client.setblocking(False)
         if len(self._greetings) >= GREETINGS_MOST:
             self._drop(min(self._greetings.values(), key=lambda g: g.deadline))
-        greeting = Greeting(client, time.monotonic() + HELLO_SECONDS, tcp)
+        greeting = Greeting(client, time.monotonic() + HELLO_SECONDS, tcp, allocation)
         self._greetings[client.fileno()] = greeting
         self._loop.watch(client, lambda: self._read(greeting))
         self._read(greeting)  # the hello is often there already
@@ -164,7 +177,10 @@ class Greeter:
 
     def _hear_hello(self, greeting: Greeting, message: bytes) -> None:
         hello = wire.decode_hello(message)
-        if self._tokens is None or (not hello.token and not self._needs_token(greeting)):
+        token = self._tokens.find(hello.token) if hello.token else None
+        issued = self._config.token_file is not None or bool(self._config.controller)
+        # a token that nobody here has issued: where none are issued at all, the client has to judge that
+        if token is None and not (issued if hello.token else self._needs_token(greeting, issued)):
             self._let_in(greeting, hello)
             return
         if not hello.token:
@@ -172,11 +188,13 @@ class Greeter:
                 "this server wants a token: set ORION_TOKEN=ID.SECRET as its operator gave it to you"
             )
         greeting.hello = hello
-        greeting.exchange = Exchange(self._tokens.find(hello.token), message)
+        greeting.exchange = Exchange(token, message)
         messages.send_packet(greeting.client, greeting.exchange.challenge())
 
-    def _needs_token(self, greeting: Greeting) -> bool:
-        return greeting.tcp or self._config.require_token
+    def _needs_token(self, greeting: Greeting, issued: bool) -> bool:
+        if greeting.allocation is not None:  # its door says who it is
+            return False
+        return (greeting.tcp and issued) or self._config.require_token
 
     def _hear_answer(self, greeting: Greeting, exchange: Exchange, message: bytes) -> None:
         assert greeting.hello is not None
@@ -193,6 +211,13 @@ class Greeter:
 
     def _guest(self, greeting: Greeting, hello: wire.Hello) -> Guest:
         client = greeting.client
+        over_memory = not greeting.tcp or hello.transport == wire.TRANSPORT_DEVSHM
+        if over_memory and not self._config.enable_shm:
+            raise Refusal(
+                wire.STATUS_REFUSED,
+                errors.NOT_SUPPORTED,
+                "this server's enable_shm is false: set ORION_TRANSPORT=tcp and ORION_SERVER=HOST:PORT",
+            )
         if not greeting.tcp:
             credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
             pid, uid, _ = struct.unpack("3i", credentials)
@@ -202,16 +227,20 @@ class Greeter:
                 raise _not_supported(
                     f"transport {name} needs HOST:PORT in ORION_SERVER, not a unix socket"
                 )
-            return Guest(client, hello, transport, max(pid, 0), uid, greeting.exchange)
+            return Guest(
+                client, hello, transport, max(pid, 0), uid, greeting.allocation, greeting.exchange
+            )
         if hello.transport == wire.TRANSPORT_DEVSHM:
             # the user is a claim, which the modes of the files in /dev/shm prove
-            return Guest(client, hello, hello.transport, 0, hello.uid, greeting.exchange)
+            return Guest(client, hello, hello.transport, 0, hello.uid, None, greeting.exchange)
         if hello.transport == wire.TRANSPORT_MEMFD:
             raise _not_supported(
                 "shared memory of this kind needs the server's unix socket: "
                 f"set ORION_SERVER=unix:{self._config.socket}, or ORION_TRANSPORT=tcp"
             )
         over_ucx = hello.transport == wire.TRANSPORT_UCX
+        if over_ucx and not self._config.enable_rdma:
+            raise _not_supported("this server's enable_rdma is false: use ORION_TRANSPORT=tcp")
         if over_ucx and self._config.tls == "required":
             raise _not_supported("this server encrypts, and UCX does not: use ORION_TRANSPORT=tcp")
         tls = not over_ucx and self._encrypts(greeting, hello)
@@ -223,7 +252,7 @@ class Greeter:
         user = peer.user_of(client)
         uid = -1 if user is None else user
         transport = wire.TRANSPORT_UCX if over_ucx else wire.TRANSPORT_TCP
-        return Guest(client, hello, transport, 0, uid, greeting.exchange, tls)
+        return Guest(client, hello, transport, 0, uid, None, greeting.exchange, tls)
 
     def _encrypts(self, greeting: Greeting, hello: wire.Hello) -> bool:
         """The client says whether it can and whether it wants to; keys are made of a token."""

@@ -8,6 +8,7 @@ granules; a device never more than it has.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from .errors import DEVICE_UNAVAILABLE, INVALID_VALUE, OUT_OF_MEMORY, Refusal
@@ -34,6 +35,7 @@ class Device:
     compute_capability: str = "8.0"
     granted: int = 0
     leases: dict[int, Lease] = field(default_factory=dict)
+    reserved: set[int] = field(default_factory=set)  # vGPUs of allocations: only theirs
 
 
 @dataclass
@@ -96,31 +98,38 @@ class Lease:
         self.device.leases.pop(self.slot, None)
 
 
+def _aside(device: Device) -> str:
+    return f", {len(device.reserved)} more are set aside for containers" if device.reserved else ""
+
+
 def open_lease(
-    device: Device, gmem_mib: int, vgpu: int, ratio: int, token: Token | None = None
+    device: Device,
+    gmem_mib: int,
+    vgpu: int,
+    ratio: int,
+    token: Token | None = None,
+    among: Collection[int] | None = None,
 ) -> Lease:
-    """Wishes are wishes: the limit is the smallest of wish, device and token. vgpu 0: any, else number + 1."""
-    if vgpu > device.slots:
+    """Wishes are wishes: the limit is the smallest of wish, device and token. vgpu: how many, 0 is one.
+    among: the vGPUs of the client's allocation; None: those that no allocation has."""
+    if vgpu > 1:
         raise Refusal(
             STATUS_REFUSED,
             DEVICE_UNAVAILABLE,
-            f"vGPU {vgpu - 1} does not exist: device {device.index} has {device.slots} (see --vgpu)",
+            f"ORION_VGPU={vgpu}: a program uses one vGPU so far; unset it",
         )
-    free = [slot for slot in range(device.slots) if slot not in device.leases]
-    wanted = [vgpu - 1] if vgpu else free[:1]
-    if not wanted or wanted[0] not in free:
-        which = (
-            f"vGPU {vgpu - 1} of device {device.index}"
-            if vgpu
-            else f"each of the {device.slots} vGPUs"
-        )
+    if among is None:
+        among = [slot for slot in range(device.slots) if slot not in device.reserved]
+    slot = next((slot for slot in among if slot not in device.leases), None)
+    if slot is None:
         raise Refusal(
             STATUS_REFUSED,
             DEVICE_UNAVAILABLE,
-            f"{which} is in use: wait for a client to end, or start the server with a larger --vgpu",
+            f"each of the {len(among)} vGPUs is in use{_aside(device)}: wait for a client to end, or start the server "
+            "with a larger --vgpu",
         )
     limits = (gmem_mib << 20, device.memory, token.memory_mib << 20 if token else 0)
     ratios = (ratio, 100, token.ratio if token else 0)
-    lease = Lease(device, wanted[0], min(filter(None, limits)), min(filter(None, ratios)))
+    lease = Lease(device, slot, min(filter(None, limits)), min(filter(None, ratios)))
     device.leases[lease.slot] = lease
     return lease

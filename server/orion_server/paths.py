@@ -67,6 +67,11 @@ def control_path(path: Path) -> Path:
     return path.with_name(path.name + ".ctl")
 
 
+def allocations_path(path: Path) -> Path:
+    """Where the doors of containers are, see allocations.py."""
+    return path.with_name(path.name + ".d")
+
+
 def answers(path: Path, timeout: float = 0.5) -> bool:
     """Somebody listens on that socket. A full backlog is somebody too."""
     with socket.socket(socket.AF_UNIX) as probe:
@@ -98,6 +103,10 @@ def directory_lock(directory: Path) -> Iterator[None]:
 
 def listen(path: Path, mode: int, backlog: int = 1024) -> socket.socket:
     """A listening socket at `path`; one that a dead server left there is replaced."""
+    if len(os.fsencode(path)) > PATH_MOST:
+        raise OrionServerError(
+            f"{path} is too long for a unix socket ({PATH_MOST} bytes): choose a shorter --socket"
+        )
     with directory_lock(path.parent):
         try:
             found = path.lstat()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from . import errors, futex, messages, wire
+from .allocations import Allocation
 from .ledger import Lease
 from .stats import Counters
 from .tokens import Exchange
@@ -40,6 +41,7 @@ class Session:
     uid: int
     lease: Lease
     transport: int
+    allocation: Allocation | None = None  # whose container it is
     connected: float = field(default_factory=time.time)
     state: State = State.STARTING
     client_pidfd: int = -1
@@ -54,6 +56,8 @@ class Session:
     kept: set[int] = field(default_factory=set)  # extents that other clients have opened
     since: float = field(default_factory=time.monotonic)
     told_to_wait: float = field(default_factory=time.monotonic)  # that its worker is starting
+    token_id: str = ""  # of a lease that a controller gave
+    used: bool = False  # its client got its segments or its stream, and can use them
     exchange: Exchange | None = None  # the client has proved a token; the welcome is sealed in turn
     tls: bool = False
     key: bytes = b""  # of a session over TLS or UCX
@@ -76,6 +80,20 @@ class Session:
     def on_socket(self) -> bool:
         """The client's socket is the worker's: nobody else may read it."""
         return self.transport in (wire.TRANSPORT_TCP, wire.TRANSPORT_UCX)
+
+    @property
+    def tenant(self) -> str | None:
+        """With whom it may share compiled kernels. None: nobody vouches for it, it could not be told from another."""
+        if self.allocation is not None:
+            return self.allocation.tenant
+        return None if self.uid < 0 else str(self.uid)
+
+    @property
+    def ipc_group(self) -> str | None:
+        """With whom it may share memory and events: its container, elsewhere its user. None: with nobody."""
+        if self.allocation is not None:
+            return f"container-{self.allocation.id}"
+        return None if self.uid < 0 else str(self.uid)
 
     def counters(self) -> Counters:
         if self.state is not State.ENDED:
@@ -176,6 +194,7 @@ class Session:
             "command": self.hello.command,
             "device": self.lease.device.index,
             "device_name": self.lease.device.name,
+            "token": self.token_id or None,
             "vgpu": self.lease.slot,
             "ratio": self.lease.ratio,
             "memory_used": counters.memory_used if alive else 0,
@@ -189,6 +208,8 @@ class Session:
             "seconds": round((time.time() if alive else self.ended) - self.connected, 6),
             "state": self.state.value,
             "error": self.error,
+            "allocation": self.allocation.id if self.allocation else None,
+            "labels": self.allocation.labels if self.allocation else {},
         }
 
 

@@ -37,7 +37,7 @@ class Share:
     id: int
     kind: int
     handle: bytes
-    uid: int
+    group: str
     owner: Session | None  # None: it has gone, or has freed the memory: nobody can open it any more
     address: int
     size: int  # bytes of the descriptor, whole pages
@@ -60,11 +60,19 @@ class Share:
         return next((p for p in range(1, most) if p not in self.users), 0)
 
 
+@dataclass(eq=False)
+class Bell:
+    """What the group's workers wait at for each other's events, as long as one of them is there."""
+
+    fd: int
+    users: list[Session] = field(default_factory=list)
+
+
 class Shares:
     def __init__(self) -> None:
         self._by_id: dict[int, Share] = {}
         self._by_handle: dict[bytes, Share] = {}
-        self._bells: dict[int, int] = {}  # uid -> descriptor
+        self._bells: dict[str, Bell] = {}  # by group
         self._next = 1
 
     def serve(self, session: Session, message: Message) -> bool:
@@ -98,7 +106,7 @@ class Shares:
     # --- the side that shares
 
     def _share(self, session: Session, message: Message, question: messages.ShareText) -> None:
-        if session.uid < 0:  # nobody vouches for this client
+        if session.ipc_group is None:  # nobody vouches for this client
             self._answer(session, message, errors.NOT_SUPPORTED)
             return
         if len(session.shared) >= SHARED_MOST:
@@ -108,7 +116,7 @@ class Shares:
             id=self._next,
             kind=question.kind,
             handle=secrets.token_bytes(64),
-            uid=session.uid,
+            group=session.ipc_group,
             owner=session,
             address=question.address,
             size=question.bytes,
@@ -237,7 +245,7 @@ class Shares:
     def _open(self, session: Session, message: Message, question: messages.ShareText) -> None:
         share = self._by_handle.get(question.handle)
         party = share.free_party() if share is not None else 0
-        if share is None or share.kind != question.kind or share.uid != session.uid:
+        if share is None or share.kind != question.kind or share.group != session.ipc_group:
             result = errors.INVALID_HANDLE  # one answer: it says nothing about what others have
         elif share.owner is session:
             result = errors.INVALID_CONTEXT
@@ -287,20 +295,33 @@ class Shares:
         with contextlib.suppress(OSError):
             at = PARTY_AT + party * PARTY_BYTES
             os.pwrite(share.fd, WORD.pack(share.first(party)), at)
-        if share.uid in self._bells:
-            futex.ring(self._bells[share.uid])
+        if share.group in self._bells:
+            futex.ring(self._bells[share.group].fd)
 
     def _bell(self, session: Session, message: Message) -> None:
-        if session.uid < 0:
+        if session.ipc_group is None:
             self._answer(session, message, errors.NOT_SUPPORTED)
             return
-        if session.uid not in self._bells:
+        bell = self._bells.get(session.ipc_group)
+        if bell is None:
             try:
-                self._bells[session.uid] = extent_memfd(BELL_BYTES, sealed=True)
+                bell = Bell(extent_memfd(BELL_BYTES, sealed=True))
             except OSError:
                 self._answer(session, message, errors.OUT_OF_MEMORY)
                 return
-        self._answer(session, message, 0, b"", self._bells[session.uid])
+            self._bells[session.ipc_group] = bell
+        if all(user is not session for user in bell.users):
+            bell.users.append(session)
+        self._answer(session, message, 0, b"", bell.fd)
+
+    def _leave_bell(self, session: Session) -> None:
+        group = session.ipc_group
+        if group is None or group not in self._bells:
+            return
+        bell = self._bells[group]
+        bell.users = [user for user in bell.users if user is not session]
+        if not bell.users:
+            os.close(self._bells.pop(group).fd)
 
     def forget(self, session: Session) -> None:
         """The session ends: what it has opened is closed, what it has shared stays with those who have opened it."""
@@ -313,10 +334,11 @@ class Shares:
         for share in self._by_id.values():
             if share.payer is session.lease:
                 self._pass_on(share)
+        self._leave_bell(session)
 
     def close(self) -> None:
-        for fd in self._bells.values():
-            os.close(fd)
+        for bell in self._bells.values():
+            os.close(bell.fd)
         self._bells.clear()
 
     @staticmethod

@@ -8,7 +8,7 @@ import os
 import socket
 from typing import Any
 
-from .errors import OrionServerError
+from .errors import OrionServerError, RequestRefused
 from .paths import control_path, socket_path
 
 ANSWER_MOST = 16 << 20
@@ -17,7 +17,8 @@ ANSWER_MOST = 16 << 20
 def query(
     address: str, timeout: float = 2.0, request: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """The answer to one request, by default the status; OrionServerError when there is nobody to ask."""
+    """The answer to one request, by default the status; OrionServerError when there is nobody to ask, RequestRefused
+    when the answer is an error."""
     path = control_path(socket_path(address))
     received = bytearray()
     with socket.socket(socket.AF_UNIX) as line:
@@ -48,5 +49,5 @@ def query(
     if not isinstance(answer, dict):
         raise OrionServerError(f"the server on {address} answers nonsense")
     if "error" in answer:
-        raise OrionServerError(f"the server on {address} says: {answer['error']}")
+        raise RequestRefused(f"the server on {address} says: {answer['error']}")
     return answer

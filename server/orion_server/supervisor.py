@@ -19,18 +19,21 @@ from collections.abc import Callable
 from typing import Any
 
 from . import adoption, errors, futex, messages, wire, zygote
+from .allocations import Allocation, Allocations
 from .cache import ObjectCache
 from .config import Config, default_memory
 from .control import ControlPort, answer
 from .errors import ProtocolError, Refusal
 from .grants import Grants
 from .greeter import Greeter, Guest
+from .lease_tokens import TokensOf
+from .leasing import Leasing
 from .ledger import Device, open_lease
 from .loop import Loop
-from .paths import control_path, identity_of, listen
+from .paths import allocations_path, control_path, identity_of, listen
 from .session import Session, State
 from .shares import Shares
-from .tokens import TokenFile, seal_epitaph
+from .tokens import TokenFile, Tokens, seal_epitaph
 from .workers import Worker, Workers
 
 log = logging.getLogger("orion.server")
@@ -55,11 +58,21 @@ class Supervisor:
             0, config.device, f"Orion {config.device} device", "", self.memory, config.vgpu
         )
         self.totals = {"sessions": 0, "calls": 0, "bytes": 0, "kernels": 0, "memory_peak": 0}
-        self.caches: dict[int, ObjectCache] = {}
+        self.caches: dict[str, ObjectCache] = {}
         self.shares = Shares()
         self.grants = Grants(self._cache_of, self.shares.release)
         self.stopping = False
-        self.tokens = TokenFile(config.token_file) if config.token_file is not None else None
+        self.leasing = Leasing(self, config)
+        self.allocations = Allocations(
+            allocations_path(config.socket),
+            self.device,
+            lambda listener, allocation: self.greeter.listen(listener, allocation=allocation),
+            lambda listener: self.greeter.stop_listening(listener),
+            self._end_allocation,
+            self._count_allocation,
+            lambda: self.endpoint,
+        )
+        self.tokens = self._issuers()
         self.greeter = Greeter(self.loop, config, self.tokens, self._admit)
         paths = (config.socket, control_path(config.socket))
         self.workers = Workers(
@@ -71,6 +84,15 @@ class Supervisor:
             self._on_exit,
             self._on_zygote_lost,
         )
+
+    def _issuers(self) -> Tokens:
+        """Of the tokens that clients may come with."""
+        issuers: list[Tokens] = [self.allocations]
+        if self.config.controller:
+            issuers.append(self.leasing.tokens)
+        if self.config.token_file is not None:
+            issuers.append(TokenFile(self.config.token_file))
+        return TokensOf(*issuers)
 
     # --- start and stop
 
@@ -100,16 +122,18 @@ class Supervisor:
     def close(self) -> None:
         """Clients get an epitaph, workers die, sockets and their files go. Bounded by a few seconds."""
         self.stopping = True
+        self.allocations.close()
         self.greeter.close()
         for session in list(self.sessions.values()):
             session.fault = session.fault or (errors.DEVICE_UNAVAILABLE, "the server was stopped")
-            self._end(session)
+            self.end(session)
         deadline = time.monotonic() + STOP_SECONDS
         while self.sessions and time.monotonic() < deadline:
             self.loop.turn(0.05)
         for session in list(self.sessions.values()):
             self._finish(session)
         self.control.close()
+        self.leasing.close()
         for path, identity in self.bound.items():
             with contextlib.suppress(OSError):
                 # somebody may have removed it, and another server bound it anew
@@ -123,6 +147,7 @@ class Supervisor:
         now = time.monotonic()
         self.greeter.expire(now)
         self.workers.expire(now)
+        self.leasing.turn(now)
         for session in [s for s in self.sessions.values() if s.state is State.STARTING]:
             if session.since + START_SECONDS <= now:
                 why = f"no worker was ready within {START_SECONDS:.0f} seconds"
@@ -137,19 +162,41 @@ class Supervisor:
     def _admit(self, guest: Guest) -> None:
         """A good hello: a lease, and a worker that is told whom to serve."""
         hello = guest.hello
-        lease = open_lease(self.device, hello.gmem_mib, hello.vgpu, hello.ratio, guest.token)
+        token_id = guest.token.id if guest.token is not None else ""
+        allocation = guest.allocation or self.allocations.of_token(guest.token)
+        self.leasing.begin(token_id)
+        try:
+            lease = (
+                allocation.open_lease(hello)
+                if allocation is not None
+                else open_lease(self.device, hello.gmem_mib, hello.vgpu, hello.ratio, guest.token)
+            )
+        except Refusal:
+            self.leasing.tokens.finish(token_id, used=False)
+            raise
         try:
             worker = self.workers.take()
         except OSError as e:
             lease.close()
+            self.leasing.tokens.finish(token_id, used=False)
             why = f"this server cannot start workers: {e.strerror}"
             raise Refusal(wire.STATUS_REFUSED, errors.SYSTEM_NOT_READY, why) from e
-        session = Session(worker, guest.client, hello, guest.pid, guest.uid, lease, guest.transport)
+        session = Session(
+            worker,
+            guest.client,
+            hello,
+            guest.pid,
+            guest.uid,
+            lease,
+            guest.transport,
+            allocation,
+        )
         session.client_pidfd = guest.pidfd()
         session.exchange = guest.exchange
         session.tls = guest.tls
         if guest.exchange is not None and (guest.tls or guest.transport == wire.TRANSPORT_UCX):
             session.key = guest.exchange.key()
+        session.token_id = token_id
         self.totals["sessions"] += 1
         self.sessions[session.id] = session
         self._watch(session)
@@ -201,11 +248,11 @@ class Supervisor:
             )
         else:
             session.client_gone = True
-        self._end(session)
+        self.end(session)
 
     def _on_client_exit(self, session: Session) -> None:
         session.client_gone = True
-        self._end(session)
+        self.end(session)
 
     def _on_control(self, session: Session) -> None:
         for _ in range(64):
@@ -215,11 +262,11 @@ class Supervisor:
                 return
             except (ProtocolError, OSError) as e:
                 session.fault = session.fault or (errors.UNKNOWN, f"the worker misbehaved: {e}")
-                self._end(session)
+                self.end(session)
                 return
             if received is None:
                 self.loop.unwatch(session.worker.control)
-                self._end(session)
+                self.end(session)
                 return
             self._on_message(session, *received)
             if session.state is State.ENDED:
@@ -238,6 +285,7 @@ class Supervisor:
         elif kind == messages.Kind.GOODBYE:
             session.goodbye = True
         elif kind == messages.Kind.PROVEN:
+            session.used = True
             session.unlink_segments()
         elif kind == messages.Kind.LOG:
             session.logged += 1
@@ -286,11 +334,13 @@ class Supervisor:
             session.reply_fd = os.dup(fds[1])
         session.devshm_names = tuple(n for n in names if n)
         session.state = State.RUNNING
+        session.used = session.transport != wire.TRANSPORT_DEVSHM  # there it has to be PROVEN
+        self.control.notify()
         sent = session.notify(welcome, fds or None)
         messages.close_all(fds)
         if not sent:
             session.client_gone = True
-            self._end(session)
+            self.end(session)
             return
         log.info(
             "client %d is here: %s (pid %d, uid %d), %d MiB of %s, worker %d",
@@ -315,11 +365,11 @@ class Supervisor:
         session.error = why
         session.client_gone = True
         log.warning("client %d cannot be served: %s", session.id, why)
-        self._end(session)
+        self.end(session)
 
     # --- the end
 
-    def _end(self, session: Session) -> None:
+    def end(self, session: Session) -> None:
         """Safe to call again and again: the session is over as soon as its worker is reaped."""
         if session.state is State.ENDED:
             return
@@ -358,7 +408,9 @@ class Supervisor:
             self.loop.unwatch(watched)
         self.shares.forget(session)
         session.close()
+        self.leasing.finish(session)
         self.sessions.pop(session.id, None)
+        self.control.notify()
         self.recent.append(session)
         counters = session.last
         self.totals["calls"] += counters.calls
@@ -381,6 +433,7 @@ class Supervisor:
         self.device.uuid = info["uuid"]
         self.device.compute_capability = info["compute_capability"]
         self.memory = self.device.memory = min(self.memory, info["memory"])
+        self.allocations.restore()
         log.info(
             "ready: %s, %d MiB, %d vGPUs", self.device.name, self.memory >> 20, self.device.slots
         )
@@ -408,10 +461,32 @@ class Supervisor:
                 self._reject(session, errors.SYSTEM_NOT_READY, why)
             self._finish(session)
 
-    def _cache_of(self, uid: int) -> ObjectCache:
-        if uid not in self.caches:
-            self.caches[uid] = ObjectCache(self.config.state_dir, uid, self.config.cache_bytes)
-        return self.caches[uid]
+    def _cache_of(self, session: Session) -> ObjectCache | None:
+        """The object cache of its tenant; None: it shares none with anybody."""
+        tenant = session.tenant
+        if tenant is None:
+            return None
+        if tenant not in self.caches:
+            self.caches[tenant] = ObjectCache(
+                self.config.state_dir, tenant, self.config.cache_bytes
+            )
+        return self.caches[tenant]
+
+    # --- containers
+
+    def _end_allocation(self, allocation: Allocation, why: str) -> None:
+        for session in [s for s in self.sessions.values() if s.allocation is allocation]:
+            session.fault = session.fault or (errors.DEVICE_UNAVAILABLE, why)
+            session.worker.kill()
+
+    def _count_allocation(self, allocation: Allocation) -> int:
+        return sum(s.allocation is allocation for s in self.sessions.values())
+
+    @property
+    def endpoint(self) -> str | None:
+        """ADDR:PORT of the TCP socket; None without one."""
+        bind = self.config.bind
+        return f"{bind[0]}:{self.greeter.tcp_port}" if bind else None
 
 
 def _stream_of(session: Session) -> int:

@@ -139,6 +139,11 @@ class Exchange:
         body = welcome[:-PROOF_BYTES]
         return body + self._code("orion 1 proof", body)
 
+    def seal_redirect(self, redirect: bytes) -> bytes:
+        """The same for a controller's encoded redirect."""
+        body = redirect[:-PROOF_BYTES]
+        return body + self._code("orion 1 redirect", body)
+
     def key(self) -> bytes:
         """Of this session alone; the worker gets it instead of the secret."""
         return self._code("orion 1 session key")

@@ -13,12 +13,16 @@ VERSION_MIN = 1
 HELLO_MAGIC = 0x316F6C6C6548724F
 WELCOME_MAGIC = 0x316F636C6557724F
 NOTICE_MAGIC = 0x316369746F4E724F
+REDIRECT_MAGIC = 0x317269646552724F
 
 HELLO = struct.Struct("<QIIIIIIQII8QQ64s128s")
 WELCOME = struct.Struct("<QIIIiQIIQQQQIIQ64s64s64s256s32s")
 PROOF_BYTES = 32  # the end of a welcome
 NOTICE = struct.Struct("<QIIQQiI256s")
+REDIRECT = struct.Struct("<QIIQQII128s128s128s32s")
 HELLO_HEAD = struct.Struct("<QII")  # enough to see whether the rest can be understood
+
+FLAG_CROSS_NODE = 0x10  # hello to a controller: several vGPUs may come from several servers
 
 TRANSPORT_ANY, TRANSPORT_MEMFD, TRANSPORT_DEVSHM, TRANSPORT_LOCAL, TRANSPORT_TCP = 0, 1, 2, 3, 4
 TRANSPORT_UCX = 5
@@ -249,6 +253,43 @@ def decode_welcome(data: bytes) -> Welcome:
         version,
         proof,
     )
+
+
+@dataclass(frozen=True)
+class Redirect:
+    """A controller's answer: where the vGPU is."""
+
+    lease: int
+    memory_limit: int  # bytes
+    ratio: int  # percent, 0: an equal share
+    token: str
+    address: str  # HOST:PORT, may be empty
+    local: str  # path of a unix socket that may be in the client's reach, may be empty
+
+
+def encode_redirect(r: Redirect) -> bytes:
+    return REDIRECT.pack(
+        REDIRECT_MAGIC,
+        VERSION,
+        REDIRECT.size,
+        r.lease,
+        r.memory_limit,
+        r.ratio,
+        0,
+        field_of(r.token, 128),
+        field_of(r.address, 128),
+        field_of(r.local, 128),
+        bytes(PROOF_BYTES),
+    )
+
+
+def decode_redirect(data: bytes) -> Redirect:
+    if len(data) != REDIRECT.size:
+        raise ProtocolError(f"the redirect has {len(data)} bytes instead of {REDIRECT.size}")
+    magic, _, _, lease, memory, ratio, _, token, address, local, _ = REDIRECT.unpack(data)
+    if magic != REDIRECT_MAGIC:
+        raise ProtocolError("the answer is no Orion redirect")
+    return Redirect(lease, memory, ratio, text_of(token), text_of(address), text_of(local))
 
 
 def encode_notice(

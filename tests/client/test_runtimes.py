@@ -112,3 +112,38 @@ def test_library_costs_little_static_tls(libcuda: Path) -> None:
         if line.split()[:1] == ["TLS"]:
             assert int(line.split()[5], 16) <= 64
             return
+
+
+OLD = r"""
+import ctypes, sys
+ctypes.CDLL(sys.argv[1])
+print(ctypes.CDLL("libcuda.so.1").cuInit(0))
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "result"),
+    [("libcudart.so.9.0", 801), ("libcudart.so.10.2", 801), ("libcudart.so.11.0", 0)],
+)
+def test_runtime_that_is_too_old_is_named(
+    libcuda: Path, tmp_path: Path, name: str, result: int
+) -> None:
+    """Only the names of these: the runtimes themselves are not on PyPI."""
+    library = tmp_path / name
+    source = tmp_path / "empty.c"
+    source.write_text("")
+    command = ["cc", "-shared", "-fPIC", f"-Wl,-soname,{name}", "-o", library, source]
+    subprocess.run(command, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", OLD, str(library)],
+        env={
+            **os.environ,
+            "LD_LIBRARY_PATH": str(libcuda.parent),
+            "ORION_SERVER": twin_address(),
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.stdout.split() == [str(result)], done.stderr
+    assert (f"{name} is older than what Orion serves" in done.stderr) == (result != 0)

@@ -19,6 +19,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     orion_hello_t hello;
     orion_welcome_t welcome;
     orion_notice_t notice;
+    orion_redirect_t redirect;
     char why[64];
     memset(why, 'x', sizeof(why));
     if (orion_hello_decode(data, size, &hello, why, sizeof(why)) == ORION_OK) {
@@ -46,6 +47,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (orion_token_parse(text, &token, why, sizeof(why))) {
         need(strlen(token.id) > 0 && strlen(token.secret) >= ORION_TOKEN_SECRET_MIN);
         need(strlen(token.id) + 1 + strlen(token.secret) == strlen(text));
+    }
+    if (orion_redirect_decode(data, size, &redirect, why, sizeof(why)) == ORION_OK) {
+        static const orion_token_t token = {"client", "0123456789abcdef"};
+        static const orion_exchange_t exchange;
+        need(strnlen(redirect.token, sizeof(redirect.token)) < sizeof(redirect.token));
+        need(strnlen(redirect.address, sizeof(redirect.address)) < sizeof(redirect.address));
+        need(strnlen(redirect.local, sizeof(redirect.local)) < sizeof(redirect.local));
+        need(!orion_token_uncover(&token, &exchange, &redirect)); /* nobody guesses a proof */
     }
     return 0;
 }

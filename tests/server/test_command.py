@@ -38,7 +38,7 @@ def test_check_prints_what_would_be_served():
         ([], {"VGPU": "0"}, "VGPU='0'"),
         ([], {"VGPU": "abc"}, "VGPU='abc'"),
         ([], {"PORT": "70000"}, "PORT='70000'"),
-        ([], {"ORION_DEVICE": "tpu"}, "choose cpu, cuda or null"),
+        ([], {"ORION_DEVICE": "tpu"}, "choose auto, cpu, cuda or null"),
         (["--mode", "999"], {}, "octal"),
         (["--socket", "/tmp/" + "x" * 120], {}, "too long"),
     ],

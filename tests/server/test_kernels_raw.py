@@ -225,7 +225,7 @@ def test_bad_images_fail_and_the_session_goes_on(cpu_server, image):
 def test_tenants_do_not_share_a_cache(tmp_path):
     from orion_server.cache import ObjectCache
 
-    one, two = ObjectCache(tmp_path, 1000, 1 << 20), ObjectCache(tmp_path, 1001, 1 << 20)
+    one, two = ObjectCache(tmp_path, "1000", 1 << 20), ObjectCache(tmp_path, "1001", 1 << 20)
     fd = os.memfd_create("object")
     os.write(fd, b"code")
     assert one.put(bytes(32), fd, 4)
@@ -242,7 +242,7 @@ def test_tenants_do_not_share_a_cache(tmp_path):
 def test_cache_stays_below_its_size(tmp_path):
     from orion_server.cache import ObjectCache
 
-    cache = ObjectCache(tmp_path, 1, 100_000)
+    cache = ObjectCache(tmp_path, "1", 100_000)
     fd = os.memfd_create("object")
     os.ftruncate(fd, 10_000)
     for number in range(40):

@@ -15,6 +15,7 @@ from orion_server import messages
 from orion_server.grants import extent_memfd
 from orion_server.ledger import EXTENT, Device, open_lease
 from orion_server.messages import Kind, Message, ShareText
+from orion_server.session import Session
 from orion_server.shares import EVENT, MEMORY, PARTIES, Shares
 
 MIB = 1 << 20
@@ -29,7 +30,7 @@ class Peer:
         self.shares = shares
         ours, self.line = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.session: Any = SimpleNamespace(
-            uid=uid,
+            ipc_group=None if uid < 0 else str(uid),
             lease=open_lease(device, gmem, 0, 0),
             extents={},
             range_base=0x100000000000,
@@ -214,6 +215,16 @@ def test_other_users_and_nobody_open_nothing(peers):
     assert peers(uid=1000).open(shared.handle)[0] == 0
 
 
+@pytest.mark.parametrize(
+    ("container", "uid", "group"),
+    [(None, 1000, "1000"), (None, -1, None), ("c7", 1000, "container-c7"), ("c7", -1, "container-c7")],
+)
+def test_containers_share_within_themselves_whatever_the_user(container, uid, group):
+    allocation = SimpleNamespace(id=container) if container else None
+    session: Any = SimpleNamespace(uid=uid, allocation=allocation)
+    assert Session.ipc_group.__get__(session) == group
+
+
 def test_bell_is_one_for_each_user(peers):
     def inode(peer: Peer) -> int:
         answer, fds = peer.ask(Kind.BELL)
@@ -223,6 +234,22 @@ def test_bell_is_one_for_each_user(peers):
         return number
 
     assert inode(peers(uid=1)) == inode(peers(uid=1)) != inode(peers(uid=2))
+
+
+def test_bell_goes_with_the_last_who_has_asked_for_it(peers):
+    def ask(peer: Peer) -> None:
+        messages.close_all(peer.ask(Kind.BELL)[1])
+
+    one, two = peers(), peers()
+    for peer in (one, one, two):
+        ask(peer)
+    (bell,) = one.shares._bells.values()
+    one.shares.forget(one.session)
+    assert os.fstat(bell.fd)
+    two.shares.forget(two.session)
+    assert not two.shares._bells
+    with pytest.raises(OSError):
+        os.fstat(bell.fd)
 
 
 def test_payment_passes_on_and_ends(peers, device):

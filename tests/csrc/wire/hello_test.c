@@ -128,6 +128,30 @@ static void nonsense_in_a_notice_is_refused(void)
         CHECK(orion_notice_decode(&n, i, &m, why, sizeof(why)) != ORION_OK);
 }
 
+static void nonsense_in_a_redirect_is_refused(void)
+{
+    orion_redirect_t r, q;
+    orion_redirect_init(&r);
+    CHECK_EQUAL(orion_redirect_decode(&r, sizeof(r), &q, why, sizeof(why)), ORION_PROTOCOL);
+    CHECK(strstr(why, "leads nowhere") != NULL);
+    memset(r.address, 'a', sizeof(r.address));
+    memset(r.token, 't', sizeof(r.token));
+    CHECK_EQUAL(orion_redirect_decode(&r, sizeof(r), &q, why, sizeof(why)), ORION_OK);
+    CHECK_EQUAL(strlen(q.address), sizeof(q.address) - 1);
+    CHECK_EQUAL(strlen(q.token), sizeof(q.token) - 1);
+    orion_field_set(r.local, sizeof(r.local), "not a path");
+    CHECK_EQUAL(orion_redirect_decode(&r, sizeof(r), &q, why, sizeof(why)), ORION_PROTOCOL);
+    orion_field_set(r.local, sizeof(r.local), "/run/orion/orion.sock");
+    CHECK_EQUAL(orion_redirect_decode(&r, sizeof(r), &q, why, sizeof(why)), ORION_OK);
+    r.version++;
+    CHECK_EQUAL(orion_redirect_decode(&r, sizeof(r), &q, why, sizeof(why)), ORION_VERSION);
+    r.version--;
+    r.magic = ORION_WELCOME_MAGIC;
+    CHECK_EQUAL(orion_redirect_decode(&r, sizeof(r), &q, why, sizeof(why)), ORION_PROTOCOL);
+    for (size_t n = 0; n < sizeof(r); n++)
+        CHECK(orion_redirect_decode(&r, n, &q, why, sizeof(why)) != ORION_OK);
+}
+
 static void fields_are_cut_and_terminated(void)
 {
     char field[4] = "zzz";
@@ -140,4 +164,4 @@ static void fields_are_cut_and_terminated(void)
 CHECK_MAIN(CASE(a_hello_survives_the_wire), CASE(a_hello_of_any_other_length_is_refused),
            CASE(another_version_is_named), CASE(nonsense_in_a_hello_is_refused), CASE(strings_end_within_their_fields),
            CASE(nonsense_in_a_welcome_is_refused), CASE(nonsense_in_a_notice_is_refused),
-           CASE(fields_are_cut_and_terminated))
+           CASE(nonsense_in_a_redirect_is_refused), CASE(fields_are_cut_and_terminated))

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the controller knows: servers, their devices and sessions, leases and the vGPUs in them, and requests.
+
+A lease has one part for each vGPU. Sizes are bytes, ratios percent of one device (0: an equal share), instants are
+seconds of a monotonic clock: the controller's own, or, where a name says so, the server's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+MIB = 1 << 20
+
+
+class Refused(Exception):
+    """The answer is no; the text says why and what would help."""
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(reason)
+        self.kind = kind  # impossible, full, deadline, canceled, stale: a label of the metrics
+
+
+@dataclass(frozen=True)
+class Client:
+    """Who asked, as far as it is known; for logs and tables alone."""
+
+    command: str = ""
+    pid: int = 0
+    uid: int = -1
+    pod: str = ""
+    peer: str = ""
+
+
+@dataclass(frozen=True)
+class Wish:
+    vgpus: int = 1
+    memory: int = 0  # of each vGPU; 0: the device's, divided by its slots
+    ratio: int = 0
+    cross_node: bool = False
+    wait: float | None = None  # seconds in the queue; 0: answer at once, None: no limit
+    host: str = (
+        ""  # where the client is: a server that has only a unix socket serves its own host alone
+    )
+    server: str = ""  # no other server than this one
+    held: bool = (
+        False  # lives until it expires or is released, whatever programs use it one after another
+    )
+    seconds: float = 0.0  # of a held lease, until it is renewed
+
+
+@dataclass(frozen=True)
+class Device:
+    index: int
+    name: str
+    uuid: str
+    kind: str
+    memory: int
+    slots: int
+
+
+@dataclass(frozen=True)
+class Use:
+    """A session that a server reports. lease 0: it came without the controller."""
+
+    session: int
+    device: int
+    lease: int = 0
+    part: int = 0
+    memory_limit: int = 0
+    ratio: int = 0
+    memory_used: int = 0
+    busy_seconds: float = 0.0
+    calls: int = 0
+    copied: int = 0
+    kernels: int = 0
+    transport: str = ""
+    held: bool = False  # of its token, as is when that expires by the server's clock
+    token_expires: float = 0.0
+    client: Client = field(default_factory=Client)
+
+
+@dataclass(frozen=True)
+class Report:
+    """A heartbeat: all that a server has to say, each time."""
+
+    server: str
+    boot: str  # of its host; with it, epochs can be compared
+    epoch: int  # when its supervisor started: no session of an earlier one lives
+    sequence: int  # within the epoch; a report that was overtaken is not listened to
+    clock: float  # the server's monotonic clock when the report was made
+    host: str
+    address: str = ""  # HOST:PORT; empty: it has a unix socket alone
+    local: str = ""  # path of that socket
+    version: str = ""
+    devices: tuple[Device, ...] = ()
+    uses: tuple[Use, ...] = ()
+    ended: frozenset[tuple[int, int]] = (
+        frozenset()
+    )  # (lease, part) whose tokens are worth nothing any more
+    draining: bool = False
+
+
+class State(Enum):
+    GRANTED = "granted"  # a token is out, or may be; nobody uses it
+    ACTIVE = "active"  # the server reports a session
+
+
+@dataclass
+class Part:
+    """One vGPU of a lease. It counts against its device until the server can't let anybody use it."""
+
+    lease: int
+    number: int
+    server: str
+    device: int
+    memory: int  # what is wanted; the server may not have heard of it
+    ratio: int
+    token_expires: float  # of the latest token, by the server's clock
+    state: State = State.GRANTED
+    memory_reported: int = 0  # of its session
+    ratio_reported: int = 0
+    earlier: list[tuple[float, int, int]] = field(
+        default_factory=list
+    )  # tokens with other bounds: when they expire, memory, ratio
+
+    @property
+    def key(self) -> tuple[int, int]:
+        return self.lease, self.number
+
+    def bounds(self) -> list[tuple[int, int]]:
+        """(memory, ratio) as wanted, as in force, and as somebody could still come with: the largest counts."""
+        reported = [(self.memory_reported, self.ratio_reported)] * (self.state is State.ACTIVE)
+        return [(self.memory, self.ratio), *reported, *((m, r) for _, m, r in self.earlier)]
+
+    def replace_token(self, expires: float, memory: int, ratio: int) -> None:
+        """A token with new bounds; the one before it stays good until it expires."""
+        self.earlier.append((self.token_expires, self.memory, self.ratio))
+        self.token_expires, self.memory, self.ratio = expires, memory, ratio
+
+    def usable_until(self) -> float:
+        return max([self.token_expires, *(expires for expires, _, _ in self.earlier)])
+
+
+@dataclass
+class Lease:
+    id: int
+    held: bool
+    client: Client
+    parts: dict[int, Part]
+    granted: float
+    expires: float | None = None  # held leases alone
+    releasing: str = ""  # why it shall end; the servers have not all confirmed
+
+
+@dataclass
+class Server:
+    id: str
+    boot: str
+    epoch: int
+    host: str
+    clock: float
+    seen: float
+    sequence: int = -1
+    address: str = ""
+    local: str = ""
+    version: str = ""
+    devices: dict[int, Device] = field(default_factory=dict)
+    uses: tuple[Use, ...] = ()
+    live: bool = False  # has reported to this controller, lately
+    draining: bool = False  # by the server's own word
+    drained: bool = False  # by an administrator's
+    retired: list[str] = field(default_factory=list)  # boots that are over
+
+    def clock_at(self, now: float) -> float:
+        """The server's clock can't show less than this by now."""
+        return self.clock + max(0.0, now - self.seen)
+
+
+@dataclass
+class Request:
+    """A place in the queue."""
+
+    number: int
+    wish: Wish
+    client: Client
+    asked: float
+    deadline: float | None
+    reason: str = ""  # why it waits
+    lease: Lease | None = None
+    refused: Refused | None = None
+
+    @property
+    def settled(self) -> bool:
+        return self.lease is not None or self.refused is not None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What was decided and why: a line of the log, and a count."""
+
+    kind: str
+    reason: str
+    lease: int = 0
+    server: str = ""
+    detail: dict[str, object] = field(default_factory=dict)

@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The JSON of the API, as pydantic models: what is not in them is refused, and OpenAPI derives from them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+MIB_MOST = 1 << 30
+COUNT_MOST = 1 << 53  # exact in every JSON reader
+
+Name = Annotated[str, Field(max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]*$")]
+Text = Annotated[str, Field(max_length=256)]
+LeaseId = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$", examples=["4a00000000000001"])]
+Count = Annotated[int, Field(ge=0, le=COUNT_MOST)]
+Seconds = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _integers(cls, data: Any) -> Any:
+        """In JSON, 15.0 is an integer as well."""
+        if not isinstance(data, dict):
+            return data
+        return {
+            k: int(v) if isinstance(v, float) and v.is_integer() else v for k, v in data.items()
+        }
+
+
+class Problem(Model):
+    """Every error of the API."""
+
+    reason: str
+    kind: str = Field(
+        description="impossible, full, deadline, stale, unready, denied, invalid, ..."
+    )
+
+
+# --- what clients ask
+
+
+class LeaseWish(Model):
+    """What a client wants. Whoever takes it this way holds the lease: programs use it one after another."""
+
+    vgpus: int = Field(1, ge=1, le=64, description="each on a device of its own")
+    gmem_mib: int = Field(
+        0, ge=0, le=MIB_MOST, description="memory of each, MiB; 0: the device's / its vGPUs"
+    )
+    ratio: int = Field(0, ge=0, le=100, description="percent of a device's time; 0: an equal share")
+    cross_node: bool = Field(False, description="the vGPUs may come from several servers")
+    wait: Seconds = Field(0.0, description="seconds in the queue when nothing is free")
+    seconds: float = Field(
+        3600.0, ge=1, le=86400, allow_inf_nan=False, description="until it must be renewed"
+    )
+    server: Name | None = Field(None, description="no other server than this one")
+    command: str = Field("", max_length=128, description="for tables and logs")
+    pod: str = Field("", max_length=253, description="for tables, logs and metrics")
+
+
+class Renewal(Model):
+    seconds: float = Field(3600.0, ge=1, le=86400, allow_inf_nan=False)
+
+
+class Resize(Model):
+    """New bounds of each vGPU of the lease; what is left out stays."""
+
+    gmem_mib: int | None = Field(None, ge=1, le=MIB_MOST)
+    ratio: int | None = Field(None, ge=0, le=100)
+
+
+class Drain(Model):
+    drain: bool = Field(description="true: no new leases there; false: as before")
+
+
+# --- what clients get
+
+
+class VgpuView(Model):
+    server: str
+    device: int
+    state: Literal["granted", "active"]
+    gmem_mib: int
+    ratio: int
+
+
+class LeaseView(Model):
+    id: LeaseId
+    held: bool
+    state: Literal["granted", "active", "releasing"]
+    reason: str = Field("", description="why it is being released")
+    expires_in: float | None = Field(None, description="seconds; null: it lives with its program")
+    command: str
+    pid: int
+    pod: str
+    vgpus: list[VgpuView]
+
+
+class GrantView(Model):
+    server: str
+    device: int
+    gmem_mib: int
+    ratio: int
+    address: str = Field(description="HOST:PORT for ORION_SERVER; empty: see local")
+    local: str = Field(description="path of a unix socket on the client's host, or empty")
+    token: str = Field(description="for ORION_TOKEN; expires with the lease")
+
+
+class LeaseGrant(Model):
+    lease: LeaseView
+    lease_key: str = Field(description="Bearer key to renew, resize and release this lease")
+    grants: list[GrantView]
+
+
+# --- servers
+
+
+class DeviceReport(Model):
+    index: int = Field(ge=0, le=255)
+    name: Text
+    uuid: Text
+    kind: Text
+    memory: Count
+    vgpus: int = Field(
+        ge=0, le=4096, description="that it may lease; containers may have all others"
+    )
+
+
+class SessionReport(Model):
+    session: Count
+    device: int = Field(0, ge=0, le=255)
+    lease: LeaseId | None = None
+    part: int = Field(0, ge=0, le=255)
+    held: bool = False
+    token_expires: Seconds = 0.0
+    memory_limit: Count = 0
+    memory_used: Count = 0
+    ratio: int = Field(0, ge=0, le=100)
+    busy_seconds: Seconds = 0.0
+    calls: Count = 0
+    copied: Count = 0
+    kernels: Count = 0
+    transport: Annotated[str, Field(max_length=16)] = ""
+    command: Text = ""
+    pid: Count = 0
+    uid: int = Field(-1, ge=-1, le=1 << 32)
+    pod: Annotated[str, Field(max_length=253)] = ""
+
+
+class LeasePart(Model):
+    lease: LeaseId
+    part: int = Field(ge=0, le=255)
+
+
+class Heartbeat(Model):
+    """All that a server has to say, each time."""
+
+    boot: Annotated[str, Field(min_length=1, max_length=64)]
+    epoch: Count = Field(
+        description="when its supervisor started, by a clock that only goes forward"
+    )
+    sequence: Count
+    clock: Seconds = Field(description="its monotonic clock now, seconds")
+    address: Annotated[str, Field(max_length=256, pattern=r"^([^\s]*:[0-9]{1,5})?$")] = Field(
+        "", description="HOST:PORT for clients; :PORT: on the host that the heartbeat comes from"
+    )
+    local: Annotated[str, Field(max_length=107, pattern=r"^(/[^\x00]*)?$")] = ""
+    version: Annotated[str, Field(max_length=64)] = ""
+    draining: bool = False
+    devices: Annotated[list[DeviceReport], Field(max_length=256)]
+    sessions: Annotated[list[SessionReport], Field(max_length=8192)] = []
+    ended: Annotated[list[LeasePart], Field(max_length=65536)] = []
+
+
+class LimitsOrder(LeasePart):
+    gmem_mib: int
+    ratio: int
+
+
+class HeartbeatAnswer(Model):
+    interval: float = Field(description="seconds to the next heartbeat, at most")
+    key: str = Field(description="of the tokens that this server takes, in hex")
+    end: list[LeasePart] = Field(description="sessions to end, tokens to refuse")
+    limits: list[LimitsOrder] = Field(description="bounds that have changed")
+
+
+class ServerView(Model):
+    id: str
+    state: Literal["live", "draining", "lost"]
+    address: str
+    local: str
+    version: str
+    heartbeat_age: float = Field(description="seconds")
+    devices: int
+    sessions: int
+
+
+class ClientView(Model):
+    """A program that uses a vGPU now."""
+
+    server: str
+    session: int
+    device: int
+    lease: LeaseId | None
+    command: str
+    pid: int
+    uid: int
+    pod: str
+    memory_used: int
+    memory_limit: int
+    ratio: int
+    busy_seconds: float
+    calls: int
+    copied: int
+    kernels: int
+    transport: str
+
+
+class DeviceView(Model):
+    server: str
+    index: int
+    name: str
+    uuid: str
+    kind: str
+    state: Literal["live", "draining", "lost"]
+    memory: int
+    memory_leased: int
+    memory_used: int
+    vgpus: int
+    vgpus_leased: int
+    ratio_leased: float = Field(description="percent")
+
+
+class WaitingView(Model):
+    number: int
+    waited: float
+    command: str
+    pid: int
+    vgpus: int
+    gmem_mib: int
+    ratio: int
+    reason: str
+
+
+class SeriesView(Model):
+    server: str
+    device: int
+    at: list[float] = Field(description="seconds before now, oldest first")
+    memory: list[int]
+    busy: list[float]
+    clients: list[int]
+
+
+class Overview(Model):
+    """All at once, for the dashboard."""
+
+    version: str
+    uptime: float
+    servers: list[ServerView]
+    devices: list[DeviceView]
+    clients: list[ClientView]
+    leases: list[LeaseView]
+    queue: list[WaitingView]
+    history: list[SeriesView]
+
+
+class Info(Model):
+    version: str
+    protocol: int = Field(description="of the native hello on the same port")
+    uptime: float
+    policy: str
+
+
+class Health(Model):
+    ok: bool
+    reason: str

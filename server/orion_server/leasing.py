@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the supervisor does for a controller: its tokens, its orders, and the agent process that talks to it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from . import errors, wire
+from .config import Config
+from .errors import Refusal
+from .lease_tokens import LeaseTokens, decode_id
+from .session import Session
+
+if TYPE_CHECKING:
+    from .supervisor import Supervisor
+
+log = logging.getLogger("orion.server")
+
+AGENT_SECONDS = 1.0  # between two starts of it
+
+
+class Leasing:
+    def __init__(self, supervisor: Supervisor, config: Config) -> None:
+        self._supervisor = supervisor
+        self._config = config
+        self.tokens = LeaseTokens()
+        self.epoch = time.monotonic_ns() // 1000  # what lives now does not outlive this supervisor
+        self._agent: subprocess.Popen[bytes] | None = None
+        self._agent_pidfd = -1
+        self._agent_due = 0.0
+
+    # --- sessions
+
+    def begin(self, token_id: str) -> None:
+        """Before a session is admitted with that token. Refusal: it is worth nothing, or used by another."""
+        if decode_id(token_id) is None:
+            return
+        for session in list(self._supervisor.sessions.values()):
+            if session.token_id == token_id and not session.used:
+                self._supersede(session)
+        problem = self.tokens.begin(token_id)
+        if problem is not None:
+            log.info("token %s is refused: %s", token_id, problem)
+            why = f"the lease of this token is not to be had: {problem}"
+            raise Refusal(wire.STATUS_REFUSED, errors.NOT_PERMITTED, why)
+
+    def finish(self, session: Session) -> None:
+        self.tokens.finish(session.token_id, session.used)
+        session.token_id = ""
+
+    def _supersede(self, session: Session) -> None:
+        """Its client has tried a transport that did not work, and comes again on another."""
+        session.lease.close()
+        self.finish(session)
+        session.client_gone = True
+        self._supervisor.end(session)
+
+    # --- orders, which come over the administrator's socket
+
+    def token_key(self, request: dict[str, Any]) -> dict[str, Any]:
+        """{"op": "token_key", "key": HEX}"""
+        try:
+            key = bytes.fromhex(str(request.get("key")))
+        except ValueError:
+            key = b""
+        if len(key) != 32:
+            return {"error": "a key of tokens is 32 bytes in hex"}
+        self.tokens.set_key(key)
+        return {"taken": True}
+
+    def revoke(self, request: dict[str, Any]) -> dict[str, Any]:
+        """{"op": "revoke", "lease": HEX, "part": N}: whoever uses it is ended, nobody can come any more."""
+        try:
+            lease, part = int(str(request.get("lease")), 16), int(str(request.get("part")))
+        except ValueError:
+            return {"error": "a lease is 16 hex digits, a part a number"}
+        self.tokens.revoke(lease, part)
+        for session in list(self._supervisor.sessions.values()):
+            limits = decode_id(session.token_id)
+            if limits is not None and limits.key == (lease, part):
+                why = "its lease was taken back by the controller"
+                session.fault = session.fault or (errors.DEVICE_UNAVAILABLE, why)
+                self._supervisor.end(session)
+        return {"revoked": True}
+
+    def status(self) -> dict[str, Any]:
+        """What the agent wants to know beyond what `orion smi` shows."""
+        return {"epoch": self.epoch, "clock": time.monotonic()}
+
+    # --- the agent
+
+    def turn(self, now: float) -> None:
+        """Starts the agent if there should be one, and again after it has died."""
+        if not self._config.controller or self._agent_pidfd >= 0 or now < self._agent_due:
+            return
+        self._agent_due = now + AGENT_SECONDS
+        try:
+            self._agent = subprocess.Popen(
+                self._command(), stdin=subprocess.DEVNULL, env=self._environment()
+            )
+            self._agent_pidfd = os.pidfd_open(self._agent.pid)
+        except OSError as e:
+            log.warning("cannot start the process that talks to the controller: %s", e)
+            return
+        self._supervisor.loop.watch(self._agent_pidfd, self._on_agent_exit)
+
+    def _command(self) -> list[str]:
+        config = self._config
+        command = [sys.executable, "-m", "orion_server.agent", "--socket", os.fspath(config.socket)]
+        command += ["--controller", config.controller]
+        for flag, text in (("--name", config.name), ("--address", config.address)):
+            command += [flag, text] if text else []
+        if config.controller_ca is not None:
+            command += ["--ca-file", os.fspath(config.controller_ca)]
+        return [*command, "--insecure"] if config.insecure_tcp else command
+
+    def _environment(self) -> dict[str, str]:
+        environment = dict(os.environ)
+        environment["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
+        environment["ORION_SERVER_KEY"] = self._config.server_key
+        return environment
+
+    def _on_agent_exit(self) -> None:
+        self._close_pidfd()
+        code = self._agent.wait() if self._agent is not None else None
+        log.warning(
+            "the process that talks to the controller has ended (%s); it is started anew", code
+        )
+
+    def _close_pidfd(self) -> None:
+        self._supervisor.loop.unwatch(self._agent_pidfd)
+        if self._agent_pidfd >= 0:
+            os.close(self._agent_pidfd)
+        self._agent_pidfd = -1
+
+    def close(self) -> None:
+        """After the control socket has closed: the agent says goodbye to the controller by itself."""
+        self._close_pidfd()
+        if self._agent is not None:
+            try:
+                self._agent.wait(4.0)
+            except subprocess.TimeoutExpired:
+                self._agent.kill()
+                self._agent.wait()

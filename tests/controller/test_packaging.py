@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is handed to operators beside the programs: it names settings, metrics and commands that exist."""
+
+from __future__ import annotations
+
+import argparse
+import configparser
+import json
+import re
+from pathlib import Path
+
+import pytest
+from orion_server import server_settings, settings
+
+from orion_shm.cli.client_conf import values_of
+
+
+def test_the_grafana_dashboard_asks_for_metrics_that_exist(root: Path, tmp_path: Path) -> None:
+    from orion_controller.config import Config
+    from orion_controller.metrics import render
+    from orion_controller.service import Service
+
+    service = Service(Config(state_dir=tmp_path))
+    text = render(service).decode()
+    service.store.close()
+    known = set(re.findall(r"^# TYPE (\S+)", text, re.MULTILINE))
+    board = json.loads((root / "packaging/grafana/orion.json").read_text())
+    asked = {
+        name
+        for panel in board["panels"]
+        for target in panel["targets"]
+        for name in re.findall(r"\borion_\w+", target["expr"])
+    }
+    assert len(asked) > 8
+    assert asked <= known
+
+
+@pytest.mark.parametrize("unit", ["orion-server", "orion-controller"])
+def test_units_start_commands_that_are_installed(root: Path, unit: str) -> None:
+    reader = configparser.ConfigParser(strict=False, interpolation=None)
+    reader.optionxform = str  # type: ignore[assignment,method-assign]
+    reader.read(root / f"packaging/systemd/{unit}.service")
+    command = reader["Service"]["ExecStart"].split()
+    project = (root / "pyproject.toml").read_text()
+    assert f"{command[0]} = " in project
+    assert reader["Install"]["WantedBy"] == "multi-user.target"
+
+
+def test_the_sample_files_are_the_defaults(root: Path, tmp_path: Path) -> None:
+    from orion_controller import config as controller
+
+    none = argparse.Namespace()
+    for name, known, ignored in (
+        ("server.conf", server_settings.SETTINGS, server_settings.IGNORED),
+        ("controller.conf", controller.SETTINGS, {}),
+    ):
+        sample = root / "packaging" / "etc" / name
+        values = settings.resolve(known, none, {}, sample, required=True, ignored=ignored)
+        assert all(value.origin == "default" for value in values.values()), "all is commented out"
+        shown = tmp_path / name
+        shown.write_text(
+            re.sub(r"^# ?(\w[\w-]* *=)", r"\1", sample.read_text(), flags=re.MULTILINE)
+        )
+        shown.chmod(0o600)
+        named = settings.resolve(known, none, {}, shown, required=True, ignored=ignored)
+        for setting in known:
+            if setting.key:
+                assert named[setting.name].origin != "default" or not named[setting.name].text, (
+                    f"{name} does not show {setting.key}"
+                )
+                if setting.default is not None and setting.name != "state_dir":
+                    assert named[setting.name].value == values[setting.name].value, setting.key
+    text = (root / "packaging/etc/client.conf").read_text()
+    (tmp_path / "client.conf").write_text(text.replace("# ORION", "ORION"))
+    assert not values_of(root / "packaging/etc/client.conf")
+    assert {"ORION_CONTROLLER", "ORION_GMEM", "ORION_RATIO", "ORION_WAIT"} <= set(
+        values_of(tmp_path / "client.conf")
+    )

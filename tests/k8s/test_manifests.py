@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The manifests: valid in three versions of Kubernetes, rendered as committed, and no more privileged than they say."""
+
+from __future__ import annotations
+
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pod_security
+import pytest
+
+yaml = pytest.importorskip("yaml", reason="needs PyYAML")
+kubernetes_validate = pytest.importorskip(
+    "kubernetes_validate", reason="needs kubernetes-validate (extra `test`)"
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "scripts"))
+import manifests  # noqa: E402
+
+VERSIONS = (
+    "1.29",
+    "1.34",
+    "1.37",
+)  # the oldest promised, where DRA is on, the newest that is known here
+OVERLAYS = ("shm-memfd", "shm-hostipc", "shm-hostipc/client", "tcp-pool")
+CUSTOM = {"monitoring.coreos.com/v1"}  # no schema of Kubernetes' own
+
+
+@cache
+def objects(overlay: str) -> tuple[dict[str, Any], ...]:
+    folder = manifests.DEPLOY / "overlays" / overlay
+    return tuple(o for o in yaml.safe_load_all(manifests.render(folder)) if o)
+
+
+def pods(overlay: str) -> dict[str, dict[str, Any]]:
+    """Pod templates by the component they are."""
+    found = {}
+    for one in objects(overlay):
+        template = one.get("spec", {}).get("template")
+        if template:
+            labels = template["metadata"]["labels"]
+            found[labels.get("app.kubernetes.io/component", "client")] = template["spec"]
+    return found
+
+
+def environment(pod: dict[str, Any]) -> dict[str, str | None]:
+    return {e["name"]: e.get("value") for e in pod["containers"][0]["env"]}
+
+
+def test_committed_files_are_what_kustomize_makes() -> None:
+    stale = [p.name for p, text in manifests.rendered().items() if p.read_text() != text]
+    assert not stale, f"run `make manifests`: {stale}"
+
+
+def test_every_committed_file_has_a_source() -> None:
+    assert {p.name for p in manifests.DEPLOY.glob("*.yaml")} == set(manifests.FILES)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_objects_pass_the_strict_schemas(overlay: str, version: str) -> None:
+    assert objects(overlay)
+    for one in objects(overlay):
+        kubernetes_validate.validate(one, version, strict=True)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("name", sorted(manifests.FILES))
+def test_committed_files_pass_the_strict_schemas(name: str, version: str) -> None:
+    for one in yaml.safe_load_all((manifests.DEPLOY / name).read_text()):
+        kubernetes_validate.validate(one, version, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"), [(("hostPIDD",), True), (("containers", 0, "env", 0, "value"), 4)]
+)
+def test_the_schemas_notice_mistakes(path: tuple[Any, ...], value: object) -> None:
+    (one,) = yaml.safe_load_all((manifests.DEPLOY / "deploy-plugin.yaml").read_text())
+    place = one["spec"]["template"]["spec"]
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = value
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(one, VERSIONS[0], strict=True)
+
+
+# --- privileges
+
+
+def test_default_server_needs_two_folders_of_the_node_and_three_capabilities() -> None:
+    server = pods("shm-memfd")["server"]
+    assert sorted(pod_security.baseline(server)) == [
+        "hostPath /etc/machine-id",
+        "hostPath /run/orion",
+    ]
+    capabilities = server["containers"][0]["securityContext"]["capabilities"]
+    assert capabilities == {"drop": ["ALL"], "add": ["SETUID", "SETGID", "KILL"]}
+
+
+def test_plugin_needs_folders_of_the_node_and_no_capability() -> None:
+    plugin = pods("shm-memfd")["plugin"]
+    assert sorted(pod_security.baseline(plugin)) == [
+        "hostPath /run/orion",
+        "hostPath /var/lib/kubelet/device-plugins",
+        "hostPath /var/lib/kubelet/pod-resources",
+        "hostPath /var/lib/orion/lib",
+    ]
+    assert plugin["containers"][0]["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_program_of_the_classic_guide_breaks_restricted_by_hostipc_alone() -> None:
+    assert list(pod_security.restricted(pods("shm-hostipc/client")["client"])) == ["hostIPC"]
+
+
+def test_program_without_hostipc_is_restricted() -> None:
+    (job,) = (o for o in yaml.safe_load_all(manifests.render(manifests.DEPLOY / "base" / "client")))
+    assert list(pod_security.restricted(job["spec"]["template"]["spec"])) == []
+
+
+def test_controller_of_the_pool_is_restricted() -> None:
+    assert list(pod_security.restricted(pods("tcp-pool")["controller"])) == []
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_no_pod_is_privileged_or_sees_the_hosts_processes(overlay: str) -> None:
+    for pod in pods(overlay).values():
+        found = set(pod_security.baseline(pod))
+        assert not found & {"privileged", "hostPID", "seccomp Unconfined"}
+        assert overlay.startswith("shm-hostipc") or "hostNetwork" not in found
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in pod["containers"]:
+            context = container["securityContext"]
+            assert context["allowPrivilegeEscalation"] is False
+            assert context["readOnlyRootFilesystem"] is True
+            assert context["capabilities"]["drop"] == ["ALL"]
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ({"hostIPC": True}, "hostIPC"),
+        ({"hostNetwork": True}, "hostNetwork"),
+        ({"volumes": [{"name": "x", "hostPath": {"path": "/"}}]}, "hostPath /"),
+        ({"volumes": [{"name": "x", "nfs": {}}]}, "volume nfs"),
+        ({"securityContext": {"runAsUser": 0}}, "runAsNonRoot"),
+    ],
+)
+def test_the_levels_notice_what_they_forbid(change: dict[str, Any], found: str) -> None:
+    (job,) = (o for o in yaml.safe_load_all(manifests.render(manifests.DEPLOY / "base" / "client")))
+    assert found in pod_security.restricted({**job["spec"]["template"]["spec"], **change})
+
+
+def test_only_the_elected_controller_has_rights_at_the_api_server() -> None:
+    for overlay in OVERLAYS:
+        for component, pod in pods(overlay).items():
+            wants = (overlay, component) == ("tcp-pool", "controller")
+            assert pod["automountServiceAccountToken"] is wants
+    (role,) = (o for o in objects("tcp-pool") if o["kind"] == "Role")
+    for rule in role["rules"]:
+        assert rule["resources"] in (["leases"], ["endpointslices"])
+        assert rule["verbs"] == ["create"] or rule["resourceNames"] == ["orion-controller"]
+    assert not any(o["kind"].startswith("ClusterRole") for o in objects("tcp-pool"))
+
+
+# --- what the guide promises
+
+
+def test_classic_variables_are_where_the_guide_has_them() -> None:
+    found = pods("shm-hostipc")
+    assert environment(found["controller"])["PORT"] == "9123"
+    assert environment(found["plugin"])["ORION_CONTROLLER"] == "172.17.0.1:9123"
+    server = environment(found["server"])
+    assert server["ORION_CONTROLLER"] == "127.0.0.1:9123"
+    assert (server["BIND_ADDR"], server["PORT"]) == ("172.17.0.1", "9960")
+    assert int(server["VGPU"] or 0) > 0
+    client = pods("shm-hostipc/client")["client"]
+    assert client["containers"][0]["resources"]["limits"]["virtaitech.com/gpu"] == "1"
+    assert "ORION_GMEM" in environment(client)
+
+
+def test_classic_files_differ_in_what_they_say_of_cuda_only() -> None:
+    def body(version: str) -> dict[str, Any]:
+        text = (manifests.DEPLOY / f"deploy-server-cuda{version}.yaml").read_text()
+        (one,) = yaml.safe_load_all(text)
+        for place in (one["metadata"], one["spec"]["template"]["metadata"]):
+            assert place.pop("annotations")["virtaitech.com/cuda"]
+        return dict(one)
+
+    assert body("9.0") == body("10.0") == body("12") == body("13")
+
+
+def test_files_can_be_created_one_by_one() -> None:
+    """No object is in two of them, but for the variants of the server."""
+    seen: dict[tuple[str, str], str] = {}
+    for name in manifests.FILES:
+        if name.startswith("deploy-server") and name != "deploy-server-cuda13.yaml":
+            continue
+        for one in yaml.safe_load_all((manifests.DEPLOY / name).read_text()):
+            key = (one["kind"], one["metadata"]["name"])
+            assert seen.setdefault(key, name) == name
+    assert seen["Namespace", "orion-system"] == "deploy-controller.yaml"  # the first of the guide
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_object_says_what_it_is_and_what_it_needs(overlay: str) -> None:
+    for one in objects(overlay):
+        template = one.get("spec", {}).get("template")
+        if template is None:
+            continue
+        labels = template["metadata"]["labels"]
+        assert labels["app.kubernetes.io/part-of"] == "orion"
+        selector = one["spec"].get("selector", {}).get("matchLabels", {})
+        assert selector.items() <= labels.items()
+        assert set(selector) <= {"app.kubernetes.io/name", "app.kubernetes.io/component"}
+        for container in template["spec"]["containers"]:
+            assert container["image"].partition(":")[2] not in ("", "latest")
+            resources = container["resources"]
+            assert {"cpu", "memory"} <= set(resources["requests"])
+            assert "memory" in resources["limits"]
+            if one["kind"] != "Job":
+                assert {"livenessProbe", "readinessProbe"} <= set(container)
+            ports = {p["name"] for p in container.get("ports", [])}
+            for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+                port = container.get(probe, {}).get("httpGet", {}).get("port")
+                assert port is None or port in ports
+
+
+def test_daemons_of_a_gpu_node_stay_on_it() -> None:
+    for pod in pods("shm-memfd").values():
+        assert pod["priorityClassName"] == "system-node-critical"
+        assert {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"} in pod[
+            "tolerations"
+        ]
+
+
+def test_nothing_comes_into_the_namespace_unasked() -> None:
+    policies = {
+        o["metadata"]["name"]: o["spec"]
+        for o in objects("shm-memfd")
+        if o["kind"] == "NetworkPolicy"
+    }
+    assert policies["orion-default-deny"] == {"podSelector": {}, "policyTypes": ["Ingress"]}
+    for name, spec in policies.items():
+        for rule in spec.get("ingress", []):
+            assert rule["from"], name
+            assert rule["ports"], name
+
+
+@pytest.mark.parametrize("component", ["rdma", "monitoring"])
+def test_components_fit_the_overlays(component: str, tmp_path: Path) -> None:
+    text = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": ["deploy/overlays/shm-memfd"],
+        "components": [f"deploy/overlays/{component}"],
+    }
+    import shutil
+
+    shutil.copytree(manifests.DEPLOY, tmp_path / "deploy")
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(text))
+    made = [o for o in yaml.safe_load_all(manifests.render(tmp_path)) if o]
+    for one in made:
+        if one["apiVersion"] not in CUSTOM:
+            kubernetes_validate.validate(one, VERSIONS[-1], strict=True)
+    if component == "monitoring":
+        assert {o["metadata"]["name"] for o in made if o["kind"] == "PodMonitor"} == {
+            "orion-plugin",
+            "orion-controller",
+        }
+        return
+    (server,) = (o for o in made if o["metadata"]["name"] == "orion-server")
+    pod = server["spec"]["template"]["spec"]
+    assert "IPC_LOCK" in pod["containers"][0]["securityContext"]["capabilities"]["add"]
+    assert "hostPath /dev/infiniband" in set(pod_security.baseline(pod))

@@ -28,8 +28,8 @@ typedef struct orion_board_page {
     orion_board_party_t party[ORION_BOARD_PARTIES];
 } orion_board_page_t;
 
-_Static_assert(sizeof(orion_board_party_t) == 256, "orion_server/shares.py writes gone_below");
-_Static_assert(sizeof(orion_board_page_t) == ORION_BOARD_BYTES, "orion_server/shares.py makes it");
+_Static_assert(sizeof(orion_board_party_t) == 256, "orion_server/ipc.py writes gone_below");
+_Static_assert(sizeof(orion_board_page_t) == ORION_BOARD_BYTES, "orion_server/ipc.py makes it");
 
 typedef struct orion_bell {
     uint32_t count; /* futex word */

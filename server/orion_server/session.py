@@ -51,7 +51,7 @@ class Session:
     arena_bytes: int = 0
     extents: dict[int, int] = field(default_factory=dict)  # address -> descriptor
     exposed: set[int] = field(default_factory=set)  # heap extents that the client has mapped
-    shared: dict[int, None] = field(default_factory=dict)  # see shares.py: numbers, in order
+    shared: dict[int, None] = field(default_factory=dict)  # see ipc.py: numbers, in order
     opened: dict[tuple[int, int], None] = field(default_factory=dict)  # number and party
     kept: set[int] = field(default_factory=set)  # extents that other clients have opened
     since: float = field(default_factory=time.monotonic)

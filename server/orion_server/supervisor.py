@@ -26,13 +26,13 @@ from .control import ControlPort, answer
 from .errors import ProtocolError, Refusal
 from .grants import Grants
 from .greeter import Greeter, Guest
+from .ipc import IpcTable
 from .lease_tokens import TokensOf
 from .leasing import Leasing
 from .ledger import Device, open_lease
 from .loop import Loop
 from .paths import allocations_path, control_path, identity_of, listen
 from .session import Session, State
-from .shares import Shares
 from .tokens import TokenFile, Tokens, seal_epitaph
 from .workers import Worker, Workers
 
@@ -59,8 +59,8 @@ class Supervisor:
         )
         self.totals = {"sessions": 0, "calls": 0, "bytes": 0, "kernels": 0, "memory_peak": 0}
         self.caches: dict[str, ObjectCache] = {}
-        self.shares = Shares()
-        self.grants = Grants(self._cache_of, self.shares.release)
+        self.ipc = IpcTable()
+        self.grants = Grants(self._cache_of, self.ipc.release)
         self.stopping = False
         self.leasing = Leasing(self, config)
         self.allocations = Allocations(
@@ -140,7 +140,7 @@ class Supervisor:
                 if identity_of(path) == identity:
                     path.unlink()
         self.workers.close()
-        self.shares.close()
+        self.ipc.close()
         self.loop.close()
 
     def _expire(self) -> None:
@@ -291,7 +291,7 @@ class Supervisor:
             session.logged += 1
             if session.logged <= LOGGED_MOST:
                 log.info("client %d: %s", session.id, wire.text_of(message.text))
-        elif session.state is State.RUNNING and not self.shares.serve(session, message):
+        elif session.state is State.RUNNING and not self.ipc.serve(session, message):
             self.grants.serve(session, message)
 
     def _welcome(self, session: Session, message: messages.Message, fds: list[int]) -> None:
@@ -406,7 +406,7 @@ class Supervisor:
             session.worker.pidfd,
         ):
             self.loop.unwatch(watched)
-        self.shares.forget(session)
+        self.ipc.forget(session)
         session.close()
         self.leasing.finish(session)
         self.sessions.pop(session.id, None)

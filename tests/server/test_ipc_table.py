@@ -16,7 +16,7 @@ from orion_server.grants import extent_memfd
 from orion_server.ledger import EXTENT, Device, open_lease
 from orion_server.messages import Kind, Message, ShareText
 from orion_server.session import Session
-from orion_server.shares import EVENT, MEMORY, PARTIES, Shares
+from orion_server.ipc import EVENT, MEMORY, PARTIES, IpcTable
 
 MIB = 1 << 20
 HEAP = 0x100800000000
@@ -26,8 +26,8 @@ INVALID_VALUE, OUT_OF_MEMORY, INVALID_CONTEXT, INVALID_HANDLE, NOT_SUPPORTED = 1
 class Peer:
     """A worker's end of its control line, and the session as the table sees it."""
 
-    def __init__(self, shares: Shares, device: Device, uid: int = 1000, gmem: int = 256) -> None:
-        self.shares = shares
+    def __init__(self, table: IpcTable, device: Device, uid: int = 1000, gmem: int = 256) -> None:
+        self.table = table
         ours, self.line = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.session: Any = SimpleNamespace(
             ipc_group=None if uid < 0 else str(uid),
@@ -46,10 +46,10 @@ class Peer:
         self.session.extents[address] = extent_memfd(size, sealed=False)
 
     def tell(self, kind: Kind, a: int = 0, b: int = 0) -> None:
-        assert self.shares.serve(self.session, Message(kind, a=a, b=b))
+        assert self.table.serve(self.session, Message(kind, a=a, b=b))
 
     def ask(self, kind: Kind, text: bytes = b"", a: int = 0) -> tuple[Message, list[int]]:
-        assert self.shares.serve(self.session, Message(kind, id=7, a=a, text=text))
+        assert self.table.serve(self.session, Message(kind, id=7, a=a, text=text))
         received = messages.receive(self.line)
         assert received is not None
         assert received[0].id == 7
@@ -68,7 +68,7 @@ class Peer:
         return answer.result, ShareText.unpack(answer.text) if not answer.result else None
 
     def end(self) -> None:
-        self.shares.forget(self.session)
+        self.table.forget(self.session)
         for fd in self.session.extents.values():
             os.close(fd)
         self.session.lease.close()
@@ -83,18 +83,18 @@ def device() -> Device:
 
 @pytest.fixture
 def peers(device):
-    shares = Shares()
+    table = IpcTable()
     made: list[Peer] = []
 
     def make(**changes: int) -> Peer:
-        made.append(Peer(shares, device, **changes))
+        made.append(Peer(table, device, **changes))
         return made[-1]
 
     before = len(os.listdir("/proc/self/fd"))
     yield make
     for peer in made:
         peer.end()
-    shares.close()
+    table.close()
     assert device.granted == 0
     assert len(os.listdir("/proc/self/fd")) == before
 
@@ -243,11 +243,11 @@ def test_bell_goes_with_the_last_who_has_asked_for_it(peers):
     one, two = peers(), peers()
     for peer in (one, one, two):
         ask(peer)
-    (bell,) = one.shares._bells.values()
-    one.shares.forget(one.session)
+    (bell,) = one.table._bells.values()
+    one.table.forget(one.session)
     assert os.fstat(bell.fd)
-    two.shares.forget(two.session)
-    assert not two.shares._bells
+    two.table.forget(two.session)
+    assert not two.table._bells
     with pytest.raises(OSError):
         os.fstat(bell.fd)
 
@@ -264,13 +264,13 @@ def test_payment_passes_on_and_ends(peers, device):
         assert peer.open(part.handle)[0] == peer.open(whole.handle)[0] == 0
     everything = device.granted
     assert everything == 3 * EXTENT
-    one.shares.forget(one.session)
+    one.table.forget(one.session)
     one.session.lease.close()
     assert one.session.kept == {HEAP + EXTENT}
     for payer in (two, three):
         leases = [peer.session.lease.granted for peer in (two, three)]
         assert sum(leases) == device.granted == 2 * EXTENT + MIB
-        payer.shares.forget(payer.session)
+        payer.table.forget(payer.session)
     assert device.granted == 0
 
 
@@ -290,8 +290,8 @@ def test_events_have_a_bounded_number_of_places(peers):
 @given(st.data())
 def test_random_messages_never_unbalance_the_books(data):
     device = Device(0, "cpu", "a device", "", 1024 * MIB, 8)
-    shares = Shares()
-    pair = [Peer(shares, device), Peer(shares, device, gmem=64)]
+    table = IpcTable()
+    pair = [Peer(table, device), Peer(table, device, gmem=64)]
     for peer in pair:
         peer.grant(HEAP, EXTENT)
     try:
@@ -299,7 +299,7 @@ def test_random_messages_never_unbalance_the_books(data):
     finally:  # hypothesis may end an example at any draw
         for peer in pair:
             peer.end()
-        shares.close()
+        table.close()
     assert device.granted == 0
 
 

@@ -68,7 +68,7 @@ class Bell:
     users: list[Session] = field(default_factory=list)
 
 
-class Shares:
+class IpcTable:
     def __init__(self) -> None:
         self._by_id: dict[int, Share] = {}
         self._by_handle: dict[bytes, Share] = {}

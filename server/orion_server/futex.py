@@ -37,6 +37,19 @@ _PR_SET_CHILD_SUBREAPER = 36
 _MAP_FAILED = ctypes.c_void_p(-1).value
 
 
+def wake(address: int) -> None:
+    """Wakes all who sleep on the word at that address of ours."""
+    _libc.syscall(
+        ctypes.c_long(_SYS_FUTEX),
+        ctypes.c_void_p(address),
+        ctypes.c_int(_FUTEX_WAKE),
+        ctypes.c_int(0x7FFFFFFF),
+        None,
+        None,
+        ctypes.c_int(0),
+    )
+
+
 def wake_reply_segment(fd: int) -> None:
     """Wakes whoever sleeps in a dead worker's reply segment; each then looks at its socket. Reads nothing of it."""
     if os.fstat(fd).st_size < REPLY_SEGMENT_BYTES:
@@ -45,15 +58,7 @@ def wake_reply_segment(fd: int) -> None:
     if base is None or base == _MAP_FAILED:
         return
     for offset in REPLY_FUTEX_WORDS:
-        _libc.syscall(
-            ctypes.c_long(_SYS_FUTEX),
-            ctypes.c_void_p(base + offset),
-            ctypes.c_int(_FUTEX_WAKE),
-            ctypes.c_int(0x7FFFFFFF),
-            None,
-            None,
-            ctypes.c_int(0),
-        )
+        wake(base + offset)
     _libc.munmap(base, REPLY_SEGMENT_BYTES)
 
 

@@ -42,7 +42,7 @@ struct orion_device {
     orion_module_t *modules;
     uint32_t cancel;   /* atomic; kernels look at it */
     uint64_t launches; /* atomic */
-    uint64_t busy_ns;  /* atomic */
+    orion_share_t share;
     orion_done_fn reset_done;
     void *reset_arg;
 };

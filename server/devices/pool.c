@@ -23,6 +23,7 @@ struct orion_pool {
     orion_job_t *gang;        /* the only gang that may have members */
     unsigned sleeping, spinning, closing;
     unsigned threads;
+    orion_share_t *share;
     uint64_t tick;
     /* Jobs without a thread and the unfilled gang; written under the lock, read without it as a hint only. */
     unsigned starving;
@@ -159,7 +160,9 @@ static void *thread_main(void *arg)
         pthread_mutex_unlock(&pool->lock);
         if (more) /* each thread that finds work wakes the next, so submit never pays for more than one */
             pthread_cond_signal(&pool->work);
+        const uint64_t began = orion_share_enter(pool->share);
         int none_left = job->run(job, self);
+        orion_share_leave(pool->share, began);
         pthread_mutex_lock(&pool->lock);
         worked = 1;
         if (leave_job(pool, job, none_left)) {
@@ -174,13 +177,14 @@ static void *thread_main(void *arg)
     return NULL;
 }
 
-orion_pool_t *orion_pool_open(unsigned threads)
+orion_pool_t *orion_pool_open(unsigned threads, orion_share_t *share)
 {
     if (threads == 0)
         threads = orion_usable_cores();
     orion_pool_t *pool = calloc(1, sizeof *pool);
     if (!pool)
         return NULL;
+    pool->share = share;
     pool->ids = calloc(threads, sizeof *pool->ids);
     pool->states = calloc(threads, sizeof *pool->states);
     if (!pool->ids || !pool->states)

@@ -19,9 +19,13 @@ from .config import (
     default_state_dir,
     parse_bind,
     parse_count,
+    parse_factor,
+    parse_lease_memory,
+    parse_mode,
     parse_size,
 )
 from .errors import OrionServerError
+from .limits import Mode, Policy
 from .paths import default_socket, socket_path
 
 LEVELS = {
@@ -63,6 +67,22 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--vgpu", metavar="N", help="clients at a time (default: VGPU, else 64)")
     p.add_argument(
+        "--share-mode",
+        choices=[mode.value for mode in Mode],
+        help="how clients share the device's time (default: ORION_SHARE_MODE, else fair)",
+    )
+    p.add_argument(
+        "--lease-memory",
+        metavar="SIZE|share|rest",
+        help="memory promised to a client that does not ask for any (default: ORION_LEASE_MEMORY, else rest: "
+        "nothing, it takes what is not promised to others; share: --memory divided by --vgpu)",
+    )
+    p.add_argument(
+        "--memory-overcommit",
+        metavar="FACTOR",
+        help="promise clients up to that many times the memory there is (default: 1)",
+    )
+    p.add_argument(
         "--threads",
         metavar="N",
         default="0",
@@ -96,6 +116,12 @@ def config_from(arguments: argparse.Namespace) -> Config:
         permissions = int(mode, 8)
     except ValueError:
         raise OrionServerError(f"--mode {mode!r} is no octal number such as 660") from None
+    memory = (
+        parse_size(arguments.memory, "--memory")
+        if arguments.memory
+        else (0 if device == "cuda" else default_memory())
+    )
+    vgpu = parse_count(arguments.vgpu or env.get("VGPU", "64"), "VGPU", 1, 4096)
     return Config(
         socket=socket_path(arguments.socket) if arguments.socket else default_socket(),
         bind=parse_bind(arguments.bind, "--bind")
@@ -103,13 +129,28 @@ def config_from(arguments: argparse.Namespace) -> Config:
         else (None if arguments.witness else bind_from_environment(env)),
         insecure_tcp=arguments.insecure_tcp or env.get("ORION_INSECURE_TCP") == "1",
         device=device,
-        memory=parse_size(arguments.memory, "--memory")
-        if arguments.memory
-        else (0 if device == "cuda" else default_memory()),
-        vgpu=parse_count(arguments.vgpu or env.get("VGPU", "64"), "VGPU", 1, 4096),
+        memory=memory,
+        vgpu=vgpu,
+        sharing=sharing_from(arguments, memory, vgpu),
         threads=parse_count(arguments.threads, "--threads", 0, 1024),
         state_dir=Path(arguments.state_dir) if arguments.state_dir else default_state_dir(),
         mode=permissions,
+    )
+
+
+def sharing_from(arguments: argparse.Namespace, memory: int, vgpu: int) -> Policy:
+    env = os.environ
+    return Policy(
+        mode=parse_mode(
+            arguments.share_mode or env.get("ORION_SHARE_MODE", "fair"), "ORION_SHARE_MODE"
+        ),
+        lease_memory=parse_lease_memory(
+            arguments.lease_memory or env.get("ORION_LEASE_MEMORY", "rest"),
+            "ORION_LEASE_MEMORY",
+            memory,
+            vgpu,
+        ),
+        overcommit=parse_factor(arguments.memory_overcommit or "1", "--memory-overcommit"),
     )
 
 
@@ -133,6 +174,9 @@ def check(config: Config) -> None:
                 "name": info["name"],
                 "memory": config.memory,
                 "vgpu": config.vgpu,
+                "share_mode": config.sharing.mode.value,
+                "lease_memory": config.sharing.lease_memory,
+                "memory_overcommit": config.sharing.overcommit,
                 "state_dir": os.fspath(config.state_dir),
             },
             indent=2,

@@ -2,8 +2,9 @@
 """Who may use how much of a device: leases with a memory limit and a vGPU slot, and the extents granted to each.
 
 The worker charges exact bytes against its limit; what it is *given* is decided here, since a worker is trusted no more
-than its client. A lease is never granted more than its limit rounded up to whole extents, plus slack for the heap's
-granules; a device never more than it has.
+than its client. Memory that is promised to a lease is kept free for it, used or not; a lease without a promise takes
+what is left. All grants together never exceed the device. A lease that is fragmented may be granted one extent beyond
+its limit, as long as that is promised to nobody.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from .errors import DEVICE_UNAVAILABLE, INVALID_VALUE, OUT_OF_MEMORY, Refusal
+from .limits import RATIO_MOST, Limits
 from .wire import STATUS_REFUSED
 
 GRANULE = 2 << 20
-EXTENT = 64 << 20  # limits are rounded up to this
+EXTENT = 64 << 20  # what a heap asks for at least, if there is as much
 EXTENTS_MOST = 8192  # of one lease
 
 
@@ -31,18 +33,36 @@ class Device:
     memory: int
     slots: int
     compute_capability: str = "8.0"
+    threads: int = 1  # that run at the same time: device seconds in a second
+    overcommit: float = 1.0
     granted: int = 0
     leases: dict[int, Lease] = field(default_factory=dict)
+
+    def promised(self, but: Lease | None = None) -> int:
+        """Bytes that are granted, or kept for their leases."""
+        return sum(lease.holds for lease in self.leases.values() if lease is not but)
+
+    def unpromised(self, but: Lease | None = None) -> int:
+        """Bytes that a lease can still be promised, or be granted without a promise."""
+        return max(0, self.memory - self.promised(but))
 
 
 @dataclass
 class Lease:
     device: Device
     slot: int
-    limit: int
-    ratio: int
+    limits: Limits
     extents: dict[int, int] = field(default_factory=dict)  # address -> bytes
     granted: int = 0
+
+    @property
+    def limit(self) -> int:
+        return self.limits.memory or self.device.memory
+
+    @property
+    def holds(self) -> int:
+        """Bytes that nobody else can have. Overcommitted promises are backed in part only."""
+        return max(self.granted, int(self.limits.memory / self.device.overcommit))
 
     def grant(self, address: int, size: int) -> int:
         """CUresult; on success the extent is booked."""
@@ -50,11 +70,13 @@ class Lease:
             return INVALID_VALUE
         if len(self.extents) >= EXTENTS_MOST:
             return OUT_OF_MEMORY
-        if self.granted + size > round_up(self.limit, EXTENT) + EXTENT:
+        after = self.granted + size
+        if after > round_up(self.limit, GRANULE) + EXTENT:
             return OUT_OF_MEMORY
-        if self.device.granted + size > round_up(self.device.memory, EXTENT) + EXTENT * len(
-            self.device.leases
-        ):
+        most = round_up(self.device.memory, GRANULE)
+        if self.device.granted + size > most:
+            return OUT_OF_MEMORY
+        if after > self.holds and self.device.promised(but=self) + after > most:
             return OUT_OF_MEMORY
         self.extents[address] = size
         self.granted += size
@@ -69,6 +91,25 @@ class Lease:
         self.device.granted -= size
         return True
 
+    def change(self, limits: Limits) -> None:
+        """Other limits from now on. What is in use stays: under a lower limit nothing new is granted until it fits.
+        ValueError: so much cannot be promised."""
+        if not 0 < limits.ratio <= RATIO_MOST:
+            raise ValueError(f"a ratio of {limits.ratio} % is none: choose 1 to {RATIO_MOST}")
+        if limits.memory < 0 or limits.memory > self.device.memory:
+            raise ValueError(
+                f"{limits.memory >> 20} MiB are more than device {self.device.index} has "
+                f"({self.device.memory >> 20} MiB)"
+            )
+        if limits.memory > self.limits.memory:
+            left = self.device.unpromised(but=self)
+            if limits.memory / self.device.overcommit > left:
+                raise ValueError(
+                    f"{limits.memory >> 20} MiB cannot be promised: other leases leave {left >> 20} MiB of "
+                    f"{self.device.memory >> 20}"
+                )
+        self.limits = limits
+
     def close(self) -> None:
         """Safe to call twice: the lease and everything granted under it is free."""
         self.device.granted -= self.granted
@@ -77,8 +118,8 @@ class Lease:
         self.device.leases.pop(self.slot, None)
 
 
-def open_lease(device: Device, gmem_mib: int, vgpu: int, ratio: int) -> Lease:
-    """Wishes of a client are wishes: the limit is the smaller of wish and device. vgpu 0: any, else number + 1."""
+def open_lease(device: Device, limits: Limits, vgpu: int) -> Lease:
+    """A lease with these limits; Refusal says what is not there. vgpu 0: any, else number + 1."""
     if vgpu > device.slots:
         raise Refusal(
             STATUS_REFUSED,
@@ -98,7 +139,14 @@ def open_lease(device: Device, gmem_mib: int, vgpu: int, ratio: int) -> Lease:
             DEVICE_UNAVAILABLE,
             f"{which} is in use: wait for a client to end, or start the server with a larger --vgpu",
         )
-    limit = min(gmem_mib << 20, device.memory) if gmem_mib else device.memory
-    lease = Lease(device, wanted[0], limit, min(ratio, 100) if ratio else 100)
+    left = device.unpromised()
+    if limits.memory / device.overcommit > left:
+        raise Refusal(
+            STATUS_REFUSED,
+            OUT_OF_MEMORY,
+            f"{limits.memory >> 20} MiB cannot be promised: other clients leave {left >> 20} MiB of "
+            f"{device.memory >> 20}; ask for less with ORION_GMEM, or wait for a client to end",
+        )
+    lease = Lease(device, wanted[0], limits)
     device.leases[lease.slot] = lease
     return lease

@@ -58,6 +58,7 @@ class Session:
     fault: tuple[int, str] | None = None
     error: str | None = None
     ended: float = 0.0
+    busy_seconds: float = 0.0  # of device time, when it has ended
     logged: int = 0
     last: Counters = field(default_factory=Counters)
 
@@ -154,14 +155,16 @@ class Session:
         alive = self.state is not State.ENDED
         return {
             "session": self.id,
-            "pid": self.pid or self.hello.pid,
+            "pid": self.hello.pid or self.pid,  # as the program sees itself
+            "host_pid": self.pid or None,  # as this host does
             "worker_pid": self.worker.pid,
             "uid": self.uid if self.uid >= 0 else None,
             "command": self.hello.command,
             "device": self.lease.device.index,
             "device_name": self.lease.device.name,
             "vgpu": self.lease.slot,
-            "ratio": self.lease.ratio,
+            "ratio": self.lease.limits.ratio,
+            "mode": self.lease.limits.mode.value,
             "memory_used": counters.memory_used if alive else 0,
             "memory_peak": counters.memory_peak,
             "memory_limit": self.lease.limit,
@@ -173,6 +176,7 @@ class Session:
             "seconds": round((time.time() if alive else self.ended) - self.connected, 6),
             "state": self.state.value,
             "error": self.error,
+            "busy_seconds": self.busy_seconds,
         }
 
 

@@ -26,9 +26,12 @@ from .errors import ProtocolError, Refusal
 from .grants import Grants
 from .greeter import Greeter, Guest
 from .ledger import Device, open_lease
+from .limits import limits_of_wishes
 from .loop import Loop
 from .paths import control_path, identity_of, listen
 from .session import Session, State
+from .shares import Shares
+from .waiting_room import WaitingRoom
 from .workers import Worker, Workers
 
 log = logging.getLogger("orion.server")
@@ -50,12 +53,28 @@ class Supervisor:
         self.sessions: dict[int, Session] = {}
         self.recent: deque[Session] = deque(maxlen=RECENT_MOST)
         self.device = Device(
-            0, config.device, f"Orion {config.device} device", "", self.memory, config.vgpu
+            0,
+            config.device,
+            f"Orion {config.device} device",
+            "",
+            self.memory,
+            config.vgpu,
+            overcommit=config.sharing.overcommit,
         )
-        self.totals = {"sessions": 0, "calls": 0, "bytes": 0, "kernels": 0, "memory_peak": 0}
+        self.shares = Shares(config.device)
+        self.draining = self.stop_when_empty = False
+        self.totals: dict[str, Any] = {
+            "sessions": 0,
+            "calls": 0,
+            "bytes": 0,
+            "kernels": 0,
+            "memory_peak": 0,
+            "busy_seconds": 0.0,
+        }
         self.caches: dict[int, ObjectCache] = {}
         self.grants = Grants(self._cache_of)
         self.stopping = False
+        self.waiting = WaitingRoom(self._open)
         self.greeter = Greeter(self.loop, config.socket, config.insecure_tcp, self._admit)
         paths = (config.socket, control_path(config.socket))
         self.workers = Workers(
@@ -86,8 +105,9 @@ class Supervisor:
     def run(self) -> None:
         """Until stop(). Every turn is short: no handler waits for anybody."""
         while not self.stopping:
-            left = self.greeter.next_deadline() - time.monotonic()
-            self.loop.turn(max(0.0, min(1.0, left)))
+            due = min(self.greeter.next_deadline(), self.waiting.next_deadline(), self.shares.due)
+            self.loop.turn(max(0.0, min(1.0, due - time.monotonic())))
+            self.shares.turn(time.monotonic())
             self._expire()
 
     def stop(self) -> None:
@@ -97,6 +117,7 @@ class Supervisor:
         """Clients get an epitaph, workers die, sockets and their files go. Bounded by a few seconds."""
         self.stopping = True
         self.greeter.close()
+        self.waiting.close()
         for session in list(self.sessions.values()):
             session.fault = session.fault or (errors.DEVICE_UNAVAILABLE, "the server was stopped")
             self._end(session)
@@ -112,12 +133,15 @@ class Supervisor:
                 if identity_of(path) == identity:
                     path.unlink()
         self.workers.close()
+        self.shares.close()
         self.loop.close()
 
     def _expire(self) -> None:
         now = time.monotonic()
         self.greeter.expire(now)
+        self.waiting.expire(now)
         self.workers.expire(now)
+        self.shares.note_all(now)
         for session in [s for s in self.sessions.values() if s.state is State.STARTING]:
             if session.since + START_SECONDS <= now:
                 why = f"no worker was ready within {START_SECONDS:.0f} seconds"
@@ -127,12 +151,36 @@ class Supervisor:
                 wait = wire.encode_notice(wire.NOTICE_WAIT, message="the worker is starting")
                 session.notify(wait)
 
+    def look_if_empty(self) -> None:
+        """A drained server may be meant to end with its last client."""
+        if self.stop_when_empty and not self.sessions:
+            log.info("the last client has gone; this server was drained and ends")
+            self.stop()
+
     # --- the beginning
 
     def _admit(self, guest: Guest) -> None:
-        """A good hello: a lease, and a worker that is told whom to serve."""
+        """A good hello. Where there is no room, and somebody is just leaving, the guest waits for that."""
+        try:
+            self._open(guest)
+        except Refusal as refusal:
+            if not any(s.state is State.ENDING for s in self.sessions.values()):
+                raise
+            self.waiting.put(guest, refusal)
+
+    def _open(self, guest: Guest) -> None:
+        """A lease, and a worker that is told whom to serve."""
         hello = guest.hello
-        lease = open_lease(self.device, hello.gmem_mib, hello.vgpu, hello.ratio)
+        if self.draining:
+            raise Refusal(
+                wire.STATUS_REFUSED,
+                errors.DEVICE_UNAVAILABLE,
+                "this server is being drained and takes no new clients: use another one, or `orion drain --undo`",
+            )
+        limits = limits_of_wishes(
+            hello.gmem_mib, hello.ratio, self.device.memory, self.config.sharing
+        )
+        lease = open_lease(self.device, limits, hello.vgpu)
         try:
             worker = self.workers.take()
         except OSError as e:
@@ -143,6 +191,7 @@ class Supervisor:
         session.client_pidfd = guest.pidfd()
         self.totals["sessions"] += 1
         self.sessions[session.id] = session
+        worker.lease.set_memory_limit(lease.limit)
         self._watch(session)
         try:
             order = messages.Message(messages.Kind.START, text=self._order(session))
@@ -273,6 +322,7 @@ class Supervisor:
             session.reply_fd = os.dup(fds[1])
         session.devshm_names = tuple(n for n in names if n)
         session.state = State.RUNNING
+        self.shares.add(session.worker, session.lease.limits)
         sent = session.notify(welcome, fds or None)
         messages.close_all(fds)
         if not sent:
@@ -341,8 +391,11 @@ class Supervisor:
             session.worker.pidfd,
         ):
             self.loop.unwatch(watched)
+        session.busy_seconds = self.shares.seconds_of(session.worker)
+        self.shares.remove(session.worker)
         session.close()
         self.sessions.pop(session.id, None)
+        self.totals["busy_seconds"] += session.busy_seconds
         self.recent.append(session)
         counters = session.last
         self.totals["calls"] += counters.calls
@@ -357,6 +410,8 @@ class Supervisor:
             counters.kernels,
             counters.bytes / (1 << 20),
         )
+        self.look_if_empty()
+        self.waiting.retry(not any(s.state is State.ENDING for s in self.sessions.values()))
 
     # --- the workers
 
@@ -364,6 +419,9 @@ class Supervisor:
         self.device.name = info["name"]
         self.device.uuid = info["uuid"]
         self.device.compute_capability = info["compute_capability"]
+        # a GPU runs one client at a time
+        self.device.threads = 1 if self.config.device == "cuda" else info["multiprocessors"]
+        self.shares.set_threads(self.device.threads)
         self.memory = self.device.memory = min(self.memory, info["memory"])
         log.info(
             "ready: %s, %d MiB, %d vGPUs", self.device.name, self.memory >> 20, self.device.slots

@@ -2,10 +2,10 @@
 /* Waiting for a turn, and counting; see share.h. */
 #include "share.h"
 
+#include "base/clock.h"
 #include "base/futex.h"
-#include "queue.h"
 
-#define LOOK_AGAIN_NS (100 * 1000 * 1000) /* should the supervisor's wake ever be missed */
+#define LOOK_AGAIN_NS (100 * ORION_NS_PER_MS) /* should the supervisor's wake ever be missed */
 
 static __thread uint64_t paused_ns; /* since this thread entered */
 
@@ -25,10 +25,10 @@ void orion_share_wait(orion_share_t *share)
 {
     if (orion_share_turn(share) != ORION_TURN_OVER)
         return;
-    const uint64_t began = orion_now_ns();
+    const uint64_t began = (uint64_t)orion_clock_ns();
     while (orion_share_turn(share) == ORION_TURN_OVER)
         orion_futex_wait(share->turn, ORION_TURN_OVER, LOOK_AGAIN_NS);
-    paused_ns += orion_now_ns() - began;
+    paused_ns += (uint64_t)orion_clock_ns() - began;
 }
 
 uint64_t orion_share_enter(orion_share_t *share)
@@ -36,12 +36,12 @@ uint64_t orion_share_enter(orion_share_t *share)
     __atomic_fetch_add(&share->usage->wanting, 1, __ATOMIC_RELAXED);
     orion_share_wait(share);
     paused_ns = 0;
-    return orion_now_ns();
+    return (uint64_t)orion_clock_ns();
 }
 
 void orion_share_leave(orion_share_t *share, uint64_t began)
 {
-    __atomic_fetch_add(&share->usage->busy_ns, orion_now_ns() - began - paused_ns, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&share->usage->busy_ns, (uint64_t)orion_clock_ns() - began - paused_ns, __ATOMIC_RELAXED);
     __atomic_fetch_sub(&share->usage->wanting, 1, __ATOMIC_RELAXED);
 }
 

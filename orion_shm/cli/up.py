@@ -53,6 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="device memory that one program may have, in MiB or as 512M, 2G",
     )
+    parser.add_argument(
+        "--share-mode",
+        choices=("fair", "capped", "exclusive"),
+        help="how programs share the device's time (default: ORION_SHARE_MODE, else fair)",
+    )
     parser.add_argument("--plain", action="store_true", help="lines instead of a live picture")
 
 
@@ -64,7 +69,11 @@ def execute(options: argparse.Namespace) -> int:
     with (
         stop_on_signals() as stop,
         servers.start_private(
-            options.device, options.gmem, address, options.bind or bind_of(os.environ)
+            options.device,
+            options.gmem,
+            address,
+            options.bind or bind_of(os.environ),
+            ("--share-mode", options.share_mode) if options.share_mode else (),
         ) as server,
     ):
         print(

@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
@@ -89,10 +90,12 @@ def start(
     gmem_mib: int | None = None,
     address: str | None = None,
     bind: str | None = None,
+    options: Sequence[str] = (),
 ) -> Embedded:
     """A private server whose socket accepts clients already; OrionServerError says why there is none.
 
     bind: ADDR:PORT to listen on as well; a private server does not follow BIND_ADDR and PORT by itself.
+    options: further ones of `orion-server`.
     """
     check_device(device)
     if address is None:
@@ -114,6 +117,7 @@ def start(
         arguments += ["--memory", f"{gmem_mib}M"]
     if bind is not None:
         arguments += ["--bind", bind]
+    arguments += options
     try:
         process = subprocess.Popen(
             arguments,

@@ -51,7 +51,12 @@ def limit(supervisor: Supervisor, request: dict[str, Any]) -> dict[str, Any]:
         lease.limits.ratio,
         lease.limits.mode.value,
     )
-    return {"session": session.id, "memory_limit": lease.limit, "ratio": lease.limits.ratio}
+    return {
+        "session": session.id,
+        "memory_limit": lease.limit,
+        "ratio": lease.limits.ratio,
+        "mode": lease.limits.mode.value,
+    }
 
 
 def drain(supervisor: Supervisor, request: dict[str, Any]) -> dict[str, Any]:

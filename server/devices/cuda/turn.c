@@ -7,7 +7,7 @@
 
 #include <time.h>
 
-#define LOOK_NS ORION_NS_PER_MS /* at the turn: the supervisor wakes us earlier */
+#define LOOK_NS ORION_NS_PER_MS            /* at the turn: the supervisor wakes us earlier */
 #define CROWDED_NS (100 * ORION_NS_PER_US) /* at the queue, as often as the watcher looks */
 
 bool orion_cuda_has_turn(const orion_device_t *device)

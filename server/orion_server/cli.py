@@ -21,6 +21,7 @@ from .config import (
     parse_count,
     parse_factor,
     parse_lease_memory,
+    parse_metrics,
     parse_mode,
     parse_size,
 )
@@ -83,6 +84,11 @@ def parser() -> argparse.ArgumentParser:
         help="promise clients up to that many times the memory there is (default: 1)",
     )
     p.add_argument(
+        "--metrics-port",
+        metavar="[ADDR:]PORT",
+        help="metrics for Prometheus, on 127.0.0.1 unless ADDR is named (default: ORION_METRICS_PORT, else off)",
+    )
+    p.add_argument(
         "--threads",
         metavar="N",
         default="0",
@@ -132,10 +138,19 @@ def config_from(arguments: argparse.Namespace) -> Config:
         memory=memory,
         vgpu=vgpu,
         sharing=sharing_from(arguments, memory, vgpu),
+        metrics=metrics_from(arguments),
         threads=parse_count(arguments.threads, "--threads", 0, 1024),
         state_dir=Path(arguments.state_dir) if arguments.state_dir else default_state_dir(),
         mode=permissions,
     )
+
+
+def metrics_from(arguments: argparse.Namespace) -> tuple[str, int] | None:
+    """A private server follows no environment: two of them would want the same port."""
+    named = arguments.metrics_port
+    if named is None and not arguments.witness:
+        named = os.environ.get("ORION_METRICS_PORT")
+    return parse_metrics(named, "--metrics-port") if named else None
 
 
 def sharing_from(arguments: argparse.Namespace, memory: int, vgpu: int) -> Policy:

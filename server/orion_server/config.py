@@ -43,6 +43,9 @@ class Config:
     sharing: Policy = field(
         default_factory=Policy, metadata={"help": "of memory and time; docs/sharing.md"}
     )
+    metrics: tuple[str, int] | None = field(
+        default=None, metadata={"help": "where Prometheus may ask; docs/metrics.md"}
+    )
     state_dir: Path = field(
         default_factory=lambda: default_state_dir(), metadata={"help": "object cache"}
     )
@@ -136,6 +139,12 @@ def parse_bind(text: str, name: str) -> tuple[str, int]:
     address, colon, port = text.rpartition(":")
     if not colon:
         address, port = text, str(DEFAULT_PORT)
+    return address.strip("[]") or "127.0.0.1", parse_count(port, name, 0, 65535)
+
+
+def parse_metrics(text: str, name: str) -> tuple[str, int]:
+    """PORT on loopback, or ADDR:PORT."""
+    address, _, port = text.rpartition(":")
     return address.strip("[]") or "127.0.0.1", parse_count(port, name, 0, 65535)
 
 

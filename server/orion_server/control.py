@@ -158,6 +158,9 @@ def status(supervisor: Supervisor) -> dict[str, Any]:
             "bind": f"{supervisor.config.bind[0]}:{supervisor.greeter.tcp_port}"
             if supervisor.config.bind
             else None,
+            "metrics": f"{supervisor.config.metrics[0]}:{supervisor.exporter.port}"
+            if supervisor.config.metrics and supervisor.exporter and supervisor.exporter.port
+            else None,
         },
         "devices": [
             {

@@ -23,6 +23,7 @@ from .cache import ObjectCache
 from .config import Config, default_memory
 from .control import ControlPort, answer
 from .errors import ProtocolError, Refusal
+from .exporter import Exporter
 from .grants import Grants
 from .greeter import Greeter, Guest
 from .ledger import Device, open_lease
@@ -75,6 +76,8 @@ class Supervisor:
         self.grants = Grants(self._cache_of)
         self.stopping = False
         self.waiting = WaitingRoom(self._open)
+        address = f"unix:{config.socket}"
+        self.exporter = Exporter(self.loop, address, config.metrics) if config.metrics else None
         self.greeter = Greeter(self.loop, config.socket, config.insecure_tcp, self._admit)
         paths = (config.socket, control_path(config.socket))
         self.workers = Workers(
@@ -101,6 +104,8 @@ class Supervisor:
         if self.config.bind is not None:
             self.greeter.listen_tcp(*self.config.bind)
         self.workers.open()
+        if self.exporter is not None:
+            self.exporter.open()
 
     def run(self) -> None:
         """Until stop(). Every turn is short: no handler waits for anybody."""
@@ -126,6 +131,8 @@ class Supervisor:
             self.loop.turn(0.05)
         for session in list(self.sessions.values()):
             self._finish(session)
+        if self.exporter is not None:
+            self.exporter.close()
         self.control.close()
         for path, identity in self.bound.items():
             with contextlib.suppress(OSError):
@@ -140,6 +147,8 @@ class Supervisor:
         now = time.monotonic()
         self.greeter.expire(now)
         self.waiting.expire(now)
+        if self.exporter is not None:
+            self.exporter.expire(now)
         self.workers.expire(now)
         self.shares.note_all(now)
         for session in [s for s in self.sessions.values() if s.state is State.STARTING]:

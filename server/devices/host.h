@@ -43,6 +43,7 @@ struct orion_device {
     uint32_t cancel;   /* atomic; kernels look at it */
     uint64_t launches; /* atomic */
     orion_share_t share;
+    uint32_t accepted; /* launches; under the queue's lock */
     orion_done_fn reset_done;
     void *reset_arg;
 };

@@ -160,9 +160,9 @@ static void *thread_main(void *arg)
         pthread_mutex_unlock(&pool->lock);
         if (more) /* each thread that finds work wakes the next, so submit never pays for more than one */
             pthread_cond_signal(&pool->work);
-        const uint64_t began = orion_share_enter(pool->share);
+        self->began_ns = orion_share_enter(pool->share);
         int none_left = job->run(job, self);
-        orion_share_leave(pool->share, began);
+        orion_share_leave(pool->share, self->began_ns);
         pthread_mutex_lock(&pool->lock);
         worked = 1;
         if (leave_job(pool, job, none_left)) {

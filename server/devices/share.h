@@ -13,15 +13,16 @@
 #define ORION_TURN_ALONE 1u  /* nobody else waits for the device */
 #define ORION_TURN_SHARED 2u /* others wait: queue no more ahead than ends soon */
 
-#define ORION_LATENCIES 20u /* bucket i: below 1024 ns << i; the last one: all the rest */
+#define ORION_LATENCY_EVERY 16u /* launches: a clock for each would be felt */
+#define ORION_LATENCIES 20u     /* bucket i: below 1024 ns << i; the last one: all the rest */
 
 /* Written by the device, read by the supervisor (orion_server/stats.py). */
 typedef struct orion_usage {
     uint64_t busy_ns;                  /* time in jobs, of all threads together; pauses left out */
     uint32_t wanting;                  /* threads that work, or wait for their turn with work in hand */
     uint32_t reserved;                 /* 0 */
-    uint64_t latency_ns;               /* sum over all launches that are in the buckets */
-    uint64_t latency[ORION_LATENCIES]; /* launches by the time from their acceptance to their first block */
+    uint64_t latency_ns;               /* sum over the launches that are in the buckets */
+    uint64_t latency[ORION_LATENCIES]; /* of every 16th launch: from its acceptance to its first block */
 } orion_usage_t;
 
 typedef struct orion_share {

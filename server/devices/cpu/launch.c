@@ -107,8 +107,8 @@ static int job_run(orion_job_t *job, orion_pool_thread_t *thread)
     char text[200];
     int none_left = 1;
     uint64_t first = 0, count;
-    if (!__atomic_exchange_n(&run->begun, 1, __ATOMIC_RELAXED))
-        orion_share_note_latency(&device->share, orion_now_ns() - run->accepted_ns);
+    if (run->accepted_ns && !__atomic_exchange_n(&run->begun, 1, __ATOMIC_RELAXED))
+        orion_share_note_latency(&device->share, thread->began_ns - run->accepted_ns);
     if (!thread->scratch) {
         thread->scratch = orion_cpu_scratch_new();
         thread->scratch_free = scratch_free;
@@ -207,7 +207,7 @@ CUresult orion_cpu_launch(orion_device_t *device, orion_stream_t *stream, const 
     *run = (orion_run_t){.function = launch->function,
                          .shared_bytes = launch->shared_bytes,
                          .flags = launch->flags,
-                         .accepted_ns = orion_now_ns(),
+                         .accepted_ns = device->accepted++ % ORION_LATENCY_EVERY ? 0 : orion_now_ns(),
                          .workspace = workspace};
     for (int i = 0; i < 3; i++) {
         run->grid[i] = launch->grid[i];

@@ -169,7 +169,7 @@ class Arbiter:
             if runners and (alone or room < ROOM):
                 continue
             runners.append(client)
-            room = 0.0 if alone else room - max(client.width, ROOM)
+            room = 0.0 if alone else room - client.width
         self.runners = runners
         closed = bool(runners) and runners[0].limits.mode is Mode.EXCLUSIVE
         for client in self.clients.values():

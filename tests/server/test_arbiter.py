@@ -46,6 +46,24 @@ def test_client_beside_idle_ones_gets_the_device():
     assert load.used > 0.98 * 20
 
 
+def test_heartbeats_of_idle_clients_do_not_count_as_work():
+    """Each wakes up now and then for a moment; the one that works is not kept from it."""
+    m = machine(1, cores=2.0)
+    load = m.add("a", Load())
+    for i in range(30):
+        m.add(f"idle {i}", Load(width=0.1, wants=False, claims=0))
+    began = load.used
+    for turn in range(2000):
+        beating = [m.loads[f"idle {(turn + i) % 30}"] for i in range(3)]
+        for idle in beating:
+            idle.wants = True
+        m.run(0.001)
+        for idle in beating:
+            idle.wants = False
+        m.run(0.002)
+    assert load.used - began > 0.98 * 6
+
+
 def test_idle_client_gets_its_share_back_within_100_ms():
     m = machine(1)
     m.add("a", Load())

@@ -27,6 +27,8 @@ CROWD = 16  # clients that compete, above which turns get longer, so that judgin
 OVERRUN = (
     0.1  # seconds of device time after the end of its turn, before a client is stopped by force
 )
+STOP_MOST = 1.0  # seconds at a time: then it may answer its client for
+RELEASE = 0.02  # seconds
 BURST = 0.02  # seconds: what a capped client may catch up with after a pause
 ROOM = 0.5  # of a thread: less is not worth another client
 BUSY = 0.01  # of a thread: who uses less does nothing
@@ -51,6 +53,8 @@ class Client:
     quiet: float = 0.0  # seconds of its turns in which it used nothing
     turn: Turn = Turn.ALONE
     stopped: bool = False  # by force
+    stopped_at: float = 0.0
+    released_at: float = 0.0  # when it was last seen stopped
     width: float = 0.0  # threads that it keeps busy, smoothed
     holder: bool = False  # its width keeps others out
     credit: float = 0.0  # mode CAPPED: device seconds it may use now; negative: debt
@@ -114,6 +118,7 @@ class Arbiter:
                 self._charge(client, unused)
         self._advance(active)
         self._give_turns(active)
+        self._stop_and_release(now)
         return self._next_look(active)
 
     def _is_active(self, client: Client, sample: Sample, passed: float) -> bool:
@@ -181,10 +186,17 @@ class Arbiter:
         for client in runners:
             client.turn = Turn.SHARED if len(active) > 1 else Turn.ALONE
             client.holder = len(runners) == 1 and len(active) > 1
+
+    def _stop_and_release(self, now: float) -> None:
+        """By force only while somebody else is kept from his share, or against a cap."""
         for client in self.clients.values():
-            # by force only while somebody else is kept from his share, or against a cap
-            needed = client.turn is Turn.OVER and (bool(runners) or client.capped)
-            client.stopped = needed and (client.stopped or client.overrun > OVERRUN)
+            needed = client.turn is Turn.OVER and (bool(self.runners) or client.capped)
+            if client.stopped:
+                client.stopped = needed and now < client.stopped_at + STOP_MOST
+            elif needed and client.overrun > OVERRUN and now >= client.released_at + RELEASE:
+                client.stopped, client.stopped_at = True, now
+            if client.stopped:
+                client.released_at = now
 
     def _next_look(self, active: list[Client]) -> float | None:
         if len(self.clients) < 2 and not any(c.capped for c in self.clients.values()):

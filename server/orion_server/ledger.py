@@ -38,13 +38,22 @@ class Device:
     granted: int = 0
     leases: dict[int, Lease] = field(default_factory=dict)
 
+    @property
+    def room(self) -> int:
+        """What can be granted: whole granules."""
+        return round_up(self.memory, GRANULE)
+
     def promised(self, but: Lease | None = None) -> int:
         """Bytes that are granted, or kept for their leases."""
         return sum(lease.holds for lease in self.leases.values() if lease is not but)
 
     def unpromised(self, but: Lease | None = None) -> int:
         """Bytes that a lease can still be promised, or be granted without a promise."""
-        return max(0, self.memory - self.promised(but))
+        return max(0, self.room - self.promised(but))
+
+    def backing(self, memory: int) -> int:
+        """Bytes that have to be kept for a promise. Overcommitted ones are backed in part only."""
+        return round_up(int(memory / self.overcommit), GRANULE)
 
 
 @dataclass
@@ -61,8 +70,8 @@ class Lease:
 
     @property
     def holds(self) -> int:
-        """Bytes that nobody else can have. Overcommitted promises are backed in part only."""
-        return max(self.granted, int(self.limits.memory / self.device.overcommit))
+        """Bytes that nobody else can have."""
+        return max(self.granted, self.device.backing(self.limits.memory))
 
     def grant(self, address: int, size: int) -> int:
         """CUresult; on success the extent is booked."""
@@ -73,10 +82,9 @@ class Lease:
         after = self.granted + size
         if after > round_up(self.limit, GRANULE) + EXTENT:
             return OUT_OF_MEMORY
-        most = round_up(self.device.memory, GRANULE)
-        if self.device.granted + size > most:
+        if self.device.granted + size > self.device.room:
             return OUT_OF_MEMORY
-        if after > self.holds and self.device.promised(but=self) + after > most:
+        if after > self.holds and self.device.promised(but=self) + after > self.device.room:
             return OUT_OF_MEMORY
         self.extents[address] = size
         self.granted += size
@@ -103,7 +111,7 @@ class Lease:
             )
         if limits.memory > self.limits.memory:
             left = self.device.unpromised(but=self)
-            if limits.memory / self.device.overcommit > left:
+            if self.device.backing(limits.memory) > left:
                 raise ValueError(
                     f"{limits.memory >> 20} MiB cannot be promised: other leases leave {left >> 20} MiB of "
                     f"{self.device.memory >> 20}"
@@ -140,7 +148,7 @@ def open_lease(device: Device, limits: Limits, vgpu: int) -> Lease:
             f"{which} is in use: wait for a client to end, or start the server with a larger --vgpu",
         )
     left = device.unpromised()
-    if limits.memory / device.overcommit > left:
+    if device.backing(limits.memory) > left:
         raise Refusal(
             STATUS_REFUSED,
             OUT_OF_MEMORY,

@@ -8,7 +8,8 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 
-from .arbiter import Arbiter, Sample
+from .arbiter import LOOK, Arbiter, Client, Sample
+from .lease_page import Turn
 from .limits import Limits
 from .meters import IdleHost, OwnAccount, ProcessClock, meter_of
 from .workers import Worker
@@ -24,6 +25,8 @@ class Account:
     worker: Worker
     meter: ProcessClock | OwnAccount
     stopped: bool = False
+    sample: Sample = field(default_factory=lambda: Sample(0.0, 0))
+    looked: float = 0.0
     history: deque[tuple[float, float]] = field(default_factory=deque)  # (when, used), ascending
 
     def used(self) -> float:
@@ -51,6 +54,7 @@ class Shares:
         self._arbiter = Arbiter()
         self._accounts: dict[int, Account] = {}
         self._idle = None if kind == "cuda" else IdleHost()  # of a GPU nobody says
+        self._noted = 0.0
         self.due = math.inf  # monotonic: when turn() wants to be called
 
     @property
@@ -83,10 +87,8 @@ class Shares:
         """Called when due, and now and then anyway."""
         if now < self.due:
             return
-        samples = {
-            number: Sample(account.note(now), account.worker.stats.wanting())
-            for number, account in self._accounts.items()
-        }
+        clients = self._arbiter.clients
+        samples = {n: self._look_at(a, clients[n], now) for n, a in self._accounts.items()}
         idle = self._idle.passed() if self._idle is not None else math.inf
         after = self._arbiter.judge(now, samples, idle)
         self.due = math.inf if after is None else now + after
@@ -97,8 +99,19 @@ class Shares:
                 account.stopped = client.stopped
                 account.worker.halt(client.stopped)
 
+    def _look_at(self, account: Account, client: Client, now: float) -> Sample:
+        """Those that do nothing are many, perhaps: they are looked at less often."""
+        idle = not client.active and client.turn is Turn.ALONE
+        if not idle or now >= account.looked + LOOK:
+            account.looked = now
+            account.sample = Sample(account.note(now), account.worker.stats.wanting())
+        return account.sample
+
     def note_all(self, now: float) -> None:
         """Keeps the histories going while nobody competes."""
+        if now < self._noted + HISTORY_STEP:
+            return
+        self._noted = now
         for account in self._accounts.values():
             account.note(now)
 

@@ -118,6 +118,22 @@ def test_deaf_client_that_denies_wanting_anything_is_stopped_too():
     assert m.shares(20.0)["good"] > 0.47
 
 
+def test_stopped_client_may_answer_now_and_then():
+    """A block without end, at a weight of one percent: its calls still get through each second."""
+    m = machine(1, cores=1.0)
+    m.add("deaf", Load(obeys=False), 1)
+    m.add("good", Load(), 100)
+    m.run(5.0)
+    client = m.arbiter.clients[m.numbers["deaf"]]
+    quiet = longest = 0.0
+    for _ in range(5000):
+        m.run(0.001)
+        quiet = quiet + 0.001 if client.stopped else 0.0
+        longest = max(longest, quiet)
+    assert 0.5 < longest < 1.1
+    assert m.shares(20.0)["deaf"] < 0.05
+
+
 def test_claiming_a_device_without_using_it_keeps_it_from_nobody():
     m = machine(2)
     m.add("liar", Load(width=0.05, claims=1 << 31))

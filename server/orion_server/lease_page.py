@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import mmap
@@ -26,14 +27,20 @@ class Turn(IntEnum):
 
 
 class LeasePage:
-    """Owned by the supervisor, who mapped it before it was sealed: whoever else gets the descriptor can only read."""
+    """Owned by the supervisor. `fd` is for the worker: it is open for reading alone, and the memory is sealed."""
 
     def __init__(self) -> None:
-        self.fd = os.memfd_create("orion-lease", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        os.ftruncate(self.fd, PAGE)
-        self._map = mmap.mmap(self.fd, PAGE)
-        seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | F_SEAL_FUTURE_WRITE | fcntl.F_SEAL_SEAL
-        fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, seals)
+        fd = os.memfd_create("orion-lease", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            os.ftruncate(fd, PAGE)
+            self._map = mmap.mmap(fd, PAGE)
+            with contextlib.suppress(OSError):  # not before Linux 5.1; the descriptor allows no writing either way
+                fcntl.fcntl(fd, fcntl.F_ADD_SEALS, F_SEAL_FUTURE_WRITE)
+            seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+            self.fd = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+        finally:
+            os.close(fd)
         self._head = (ctypes.c_uint32 * 2).from_buffer(self._map)
         self._limit = ctypes.c_uint64.from_buffer(self._map, 8)
         self._turn = ctypes.c_uint32.from_buffer(self._map, 64)

@@ -23,7 +23,6 @@ struct orion_pool {
     orion_job_t *gang;        /* the only gang that may have members */
     unsigned sleeping, spinning, closing;
     unsigned threads;
-    orion_share_t *share;
     uint64_t tick;
     /* Jobs without a thread and the unfilled gang; written under the lock, read without it as a hint only. */
     unsigned starving;
@@ -160,9 +159,9 @@ static void *thread_main(void *arg)
         pthread_mutex_unlock(&pool->lock);
         if (more) /* each thread that finds work wakes the next, so submit never pays for more than one */
             pthread_cond_signal(&pool->work);
-        self->began_ns = orion_share_enter(pool->share);
+        orion_share_enter(self->share, &self->stint);
         int none_left = job->run(job, self);
-        orion_share_leave(pool->share, self->began_ns);
+        orion_share_leave(self->share, &self->stint);
         pthread_mutex_lock(&pool->lock);
         worked = 1;
         if (leave_job(pool, job, none_left)) {
@@ -184,7 +183,6 @@ orion_pool_t *orion_pool_open(unsigned threads, orion_share_t *share)
     orion_pool_t *pool = calloc(1, sizeof *pool);
     if (!pool)
         return NULL;
-    pool->share = share;
     pool->ids = calloc(threads, sizeof *pool->ids);
     pool->states = calloc(threads, sizeof *pool->states);
     if (!pool->ids || !pool->states)
@@ -198,6 +196,7 @@ orion_pool_t *orion_pool_open(unsigned threads, orion_share_t *share)
     for (; pool->threads < threads; pool->threads++) {
         orion_pool_thread_t *state = &pool->states[pool->threads];
         state->pool = pool;
+        state->share = share;
         state->index = pool->threads;
         if (pthread_create(&pool->ids[pool->threads], &attributes, thread_main, state) != 0)
             break;

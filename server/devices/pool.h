@@ -17,7 +17,8 @@ typedef struct orion_job orion_job_t;
 typedef struct orion_pool_thread {
     orion_pool_t *pool;
     unsigned index;
-    uint64_t began_ns;                   /* it has been at its present job since then */
+    orion_share_t *share;
+    orion_stint_t stint;                 /* its present job */
     void *scratch;                       /* the device's own, per thread */
     void (*scratch_free)(void *scratch); /* called when the thread ends */
 } orion_pool_thread_t;

@@ -7,8 +7,6 @@
 
 #define LOOK_AGAIN_NS (100 * ORION_NS_PER_MS) /* should the supervisor's wake ever be missed */
 
-static __thread uint64_t paused_ns; /* since this thread entered */
-
 void orion_share_init(orion_share_t *share, const uint32_t *turn, orion_usage_t *usage)
 {
     *share = (orion_share_t){.turn = turn};
@@ -21,27 +19,27 @@ void orion_share_wait_for(orion_share_t *share, int64_t ns)
         orion_futex_wait(share->turn, ORION_TURN_OVER, ns);
 }
 
-void orion_share_wait(orion_share_t *share)
+void orion_share_wait(orion_share_t *share, orion_stint_t *stint)
 {
     if (orion_share_turn(share) != ORION_TURN_OVER)
         return;
-    const uint64_t began = (uint64_t)orion_clock_ns();
+    const int64_t began = orion_clock_ns();
     while (orion_share_turn(share) == ORION_TURN_OVER)
         orion_futex_wait(share->turn, ORION_TURN_OVER, LOOK_AGAIN_NS);
-    paused_ns += (uint64_t)orion_clock_ns() - began;
+    stint->paused_ns += (uint64_t)(orion_clock_ns() - began);
 }
 
-uint64_t orion_share_enter(orion_share_t *share)
+void orion_share_enter(orion_share_t *share, orion_stint_t *stint)
 {
     __atomic_fetch_add(&share->usage->wanting, 1, __ATOMIC_RELAXED);
-    orion_share_wait(share);
-    paused_ns = 0;
-    return (uint64_t)orion_clock_ns();
+    orion_share_wait(share, stint);
+    *stint = (orion_stint_t){.began_ns = (uint64_t)orion_clock_ns()};
 }
 
-void orion_share_leave(orion_share_t *share, uint64_t began)
+void orion_share_leave(orion_share_t *share, const orion_stint_t *stint)
 {
-    __atomic_fetch_add(&share->usage->busy_ns, (uint64_t)orion_clock_ns() - began - paused_ns, __ATOMIC_RELAXED);
+    const uint64_t passed = (uint64_t)orion_clock_ns() - stint->began_ns;
+    __atomic_fetch_add(&share->usage->busy_ns, passed - stint->paused_ns, __ATOMIC_RELAXED);
     __atomic_fetch_sub(&share->usage->wanting, 1, __ATOMIC_RELAXED);
 }
 

@@ -41,11 +41,16 @@ static inline uint32_t orion_share_turn(const orion_share_t *share)
     return __atomic_load_n(share->turn, __ATOMIC_RELAXED); /* it orders nothing: a look too late costs a block */
 }
 
-/* Around a thread's work; enter waits for the turn. Returns what leave wants back. */
-uint64_t orion_share_enter(orion_share_t *share);
-void orion_share_leave(orion_share_t *share, uint64_t began);
-/* Until it is our turn. */
-void orion_share_wait(orion_share_t *share);
+/* What a thread has been at since it entered. */
+typedef struct orion_stint {
+    uint64_t began_ns, paused_ns;
+} orion_stint_t;
+
+/* Around a thread's work; enter waits for the turn. */
+void orion_share_enter(orion_share_t *share, orion_stint_t *stint);
+void orion_share_leave(orion_share_t *share, const orion_stint_t *stint);
+/* In between: until it is our turn again. */
+void orion_share_wait(orion_share_t *share, orion_stint_t *stint);
 /* The same for at most so long; not counted. */
 void orion_share_wait_for(orion_share_t *share, int64_t ns);
 

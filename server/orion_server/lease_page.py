@@ -34,7 +34,9 @@ class LeasePage:
         try:
             os.ftruncate(fd, PAGE)
             self._map = mmap.mmap(fd, PAGE)
-            with contextlib.suppress(OSError):  # not before Linux 5.1; the descriptor allows no writing either way
+            with contextlib.suppress(
+                OSError
+            ):  # not before Linux 5.1; the descriptor allows no writing either way
                 fcntl.fcntl(fd, fcntl.F_ADD_SEALS, F_SEAL_FUTURE_WRITE)
             seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
             fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)

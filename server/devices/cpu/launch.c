@@ -50,9 +50,10 @@ static void print_stdout(void *self, const char *text, size_t bytes)
     fwrite(text, 1, bytes, stdout);
 }
 
-static void pause_kernel(void *share)
+static void pause_kernel(void *user)
 {
-    orion_share_wait(share);
+    orion_pool_thread_t *thread = user;
+    orion_share_wait(thread->share, &thread->stint);
 }
 
 static void scratch_free(void *scratch)
@@ -108,7 +109,7 @@ static int job_run(orion_job_t *job, orion_pool_thread_t *thread)
     int none_left = 1;
     uint64_t first = 0, count;
     if (run->accepted_ns && !__atomic_exchange_n(&run->begun, 1, __ATOMIC_RELAXED))
-        orion_share_note_latency(&device->share, thread->began_ns - run->accepted_ns);
+        orion_share_note_latency(&device->share, thread->stint.began_ns - run->accepted_ns);
     if (!thread->scratch) {
         thread->scratch = orion_cpu_scratch_new();
         thread->scratch_free = scratch_free;
@@ -128,7 +129,7 @@ static int job_run(orion_job_t *job, orion_pool_thread_t *thread)
         .print_user = device->config.print_self,
         .turn = device->share.turn,
         .pause = pause_kernel,
-        .pause_user = &device->share,
+        .pause_user = thread,
     };
     unsigned threads = orion_pool_threads(device->pool);
     running = run->function->name;

@@ -8,10 +8,11 @@ JOBS ?= $(shell nproc)
 ARGS ?=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo test bench lint format sanitize fuzz soak gpu-check docs wheel manifests manifests-scan clean distclean
+.PHONY: help demo demo-sharing test bench lint format sanitize fuzz soak gpu-check docs wheel manifests manifests-scan clean distclean
 
 help:
 	@echo "make demo       builds, then shows CUDA programs running against the CPU device"
+	@echo "make demo-sharing  three programs share one device; a table shows that their limits hold"
 	@echo "make test       builds, then runs all tests (ARGS=... goes to pytest)"
 	@echo "make bench      builds, then runs the benchmarks"
 	@echo "make lint       ruff, mypy --strict, clang-format (make format repairs)"
@@ -27,6 +28,10 @@ help:
 demo:
 	@$(BOOTSTRAP) demo
 	@$(BIN)/python scripts/demo.py $(ARGS)
+
+demo-sharing:
+	@$(BOOTSTRAP) demo
+	@$(BIN)/python scripts/demo_sharing.py $(ARGS)
 
 test:
 	@$(BOOTSTRAP) test

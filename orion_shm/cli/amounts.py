@@ -35,6 +35,19 @@ def format_bytes(count: int) -> str:
     return f"{amount:.{2 if amount < 10 else 1 if amount < 100 else 0}f} {unit}"
 
 
+def format_part(part: float | None) -> str:
+    """Writes a part of a whole: "37 %"; "-" when nobody has said."""
+    return "-" if part is None else f"{100 * part:.0f} %"
+
+
+def parse_percent(text: str) -> int:
+    """Reads "30" or "30%" as a whole number from 1 to 100."""
+    digits = text.strip().removesuffix("%").strip()
+    if not digits.isdecimal() or not 1 <= int(digits) <= 100:
+        raise argparse.ArgumentTypeError(f"{text!r} is no percentage from 1 to 100")
+    return int(digits)
+
+
 def format_seconds(seconds: float) -> str:
     """Writes a duration: "0.42 s", "3 min 20 s", "5 h 3 min"."""
     if seconds < 60:

@@ -14,6 +14,8 @@ COMMANDS = {
     "run": "run a CUDA program on an Orion device",
     "up": "start a server in the foreground and watch it",
     "smi": "show devices and the programs that use them",
+    "limit": "change the memory limit or the share of a running program",
+    "drain": "let no new program onto a server, wait for the last one to end",
     "check": "say what this machine has, what it lacks and how to get it",
     "install": "make programs find Orion without `orion run`",
     "uninstall": "take `orion install` back",
@@ -22,7 +24,8 @@ COMMANDS = {
 EXIT_CODES = """\
 exit codes:
   0        done
-  1        the answer is no: `check` found something missing, `smi` found no server
+  1        the answer is no: `check` found something missing, `smi` found no server,
+           `drain` gave up waiting
   2        could not begin: wrong arguments, no such server, a part that is not installed
   126,127  `run`: the program cannot be executed, or was not found
   128+n    `run`: the program was ended by signal n; all other codes of `run` are the program's own

@@ -21,7 +21,7 @@ from typing import Any
 
 import orion_shm
 from orion_shm.cli import client_conf, python_programs, servers
-from orion_shm.cli.amounts import parse_mebibytes
+from orion_shm.cli.amounts import parse_mebibytes, parse_percent
 from orion_shm.cli.errors import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, EXIT_SIGNAL, CommandError
 
 # Signals that someone may send to `orion run` and means for the program.
@@ -46,6 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=parse_mebibytes,
         metavar="N",
         help="device memory for the program, in MiB or as 512M, 2G; a hard limit",
+    )
+    parser.add_argument(
+        "--ratio",
+        type=parse_percent,
+        metavar="P",
+        help="wish for a share of the device's time, in percent; the server decides",
     )
     parser.add_argument(
         "--device",
@@ -85,7 +91,7 @@ def execute(options: argparse.Namespace) -> int:
         raise CommandError("no program named; write: orion run -- CMD ARGUMENTS")
     path = find_program(program[0])
     library = orion_shm.library_directory()
-    environment = program_environment(os.environ, library, options.gmem)
+    environment = program_environment(os.environ, library, options.gmem, options.ratio)
 
     if options.transport is not None:
         environment["ORION_TRANSPORT"] = options.transport
@@ -124,6 +130,8 @@ def execute(options: argparse.Namespace) -> int:
     device = servers.chosen_device(options.device or "auto")
     bind = "127.0.0.1:0" if over_tcp else None
     environment.pop("ORION_TOKEN", None)  # for another server
+    if options.gmem is not None:
+        del environment["ORION_GMEM"]  # it is all the device has, for all processes of the program
     with servers.start_private(device, options.gmem, bind=bind, own_token=over_tcp) as server:
         if not options.quiet:
             announce(f"{servers.private_devices(server)[0]['name']} of a private server")
@@ -176,9 +184,9 @@ def find_program(name: str) -> str:
 
 
 def program_environment(
-    base: Mapping[str, str], library: Path, gmem_mib: int | None
+    base: Mapping[str, str], library: Path, gmem_mib: int | None, ratio: int | None = None
 ) -> dict[str, str]:
-    """The environment of the program: our library first, the memory wish if there is one."""
+    """The environment of the program: our library first, the wishes if there are any."""
     if not (library / "libcuda.so.1").exists():
         raise CommandError(
             f"Orion's libcuda.so.1 is not in {library}; install the package (pip install .), "
@@ -193,6 +201,8 @@ def program_environment(
     environment["LD_LIBRARY_PATH"] = ":".join([str(library), *others])
     if gmem_mib is not None:
         environment["ORION_GMEM"] = str(gmem_mib)
+    if ratio is not None:
+        environment["ORION_RATIO"] = str(ratio)
     return environment
 
 

@@ -65,6 +65,31 @@ def ask_status(address: str, timeout: float = 2.0) -> Status:
         ) from None
 
 
+def ask(address: str, request: dict[str, Any]) -> dict[str, Any]:
+    """The answer to an administrator's request; CommandError with the server's own words when it refuses."""
+    try:
+        from orion_server import status
+    except ImportError as error:
+        raise CommandError(f"the server's package cannot be loaded ({error}); {REMEDY}") from None
+    try:
+        return dict(status.query(address, request=request))
+    except Exception as error:
+        raise CommandError(str(error)) from None
+
+
+def one_address(named: str | None) -> str:
+    """The server that is named, or the only one that runs here; CommandError when that is not one."""
+    address = configured_address(named)
+    if address is not None:
+        return address
+    running = running_addresses()
+    if not running:
+        raise CommandError("no server runs here; start one with `orion up`")
+    if len(running) > 1:
+        raise CommandError(f"several servers run here ({', '.join(running)}): name one by --server")
+    return running[0]
+
+
 def device_names(status: Status) -> str:
     """The names of a server's devices, for people."""
     return ", ".join(str(device["name"]) for device in status["devices"]) or "no device"
@@ -112,7 +137,7 @@ def start_private(
     address: str | None = None,
     bind: str | None = None,
     own_token: bool = False,
-    more: Sequence[str] = (),
+    options: Sequence[str] = (),
 ) -> Embedded:
     """Starts a server that ends with this process; CommandError says what is missing."""
     try:
@@ -127,7 +152,7 @@ def start_private(
             address=address,
             bind=bind,
             own_token=own_token,
-            more=more,
+            options=options,
         )
     except OrionServerError as error:
         raise CommandError(str(error)) from None

@@ -70,6 +70,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="device memory that one program may have, in MiB or as 512M, 2G",
     )
+    parser.add_argument(
+        "--share-mode",
+        choices=("fair", "capped", "exclusive"),
+        help="how programs share the device's time (default: ORION_SHARE_MODE, else fair)",
+    )
     parser.add_argument("--plain", action="store_true", help="lines instead of a live picture")
 
 
@@ -85,7 +90,7 @@ def execute(options: argparse.Namespace) -> int:
             options.gmem,
             address,
             options.bind or bind_of(os.environ),
-            more=server_options(options),
+            options=server_options(options),
         ) as server,
     ):
         print(
@@ -112,6 +117,8 @@ def server_options(options: argparse.Namespace) -> list[str]:
     token_file = options.token_file or os.environ.get("ORION_TOKEN_FILE")
     more = ["--token-file", token_file] if token_file else []
     more += ["--require-token"] if options.require_token else []
+    share_mode = options.share_mode or os.environ.get("ORION_SHARE_MODE")
+    more += ["--share-mode", share_mode] if share_mode else []
     return [*more, *(["--tls", options.tls] if options.tls else [])]
 
 

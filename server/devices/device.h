@@ -24,6 +24,8 @@
 
 #include "orion_generated/orion_cuda.h"
 
+#include "share.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
@@ -99,8 +101,10 @@ typedef struct orion_device_config {
     /* Kernel printf output in pieces, from pool threads; NULL: the process's standard output. */
     void (*print)(void *self, const char *text, size_t bytes);
     void *print_self;
-    int capture_output;  /* the process is the worker's own: standard output is what the driver prints for kernels */
-    const char *host_id; /* stable identity of the machine for the UUID; NULL: /etc/machine-id or the host's name */
+    int capture_output;   /* the process is the worker's own: standard output is what the driver prints for kernels */
+    const uint32_t *turn; /* share.h; NULL: nobody else uses the device */
+    orion_usage_t *usage; /* NULL: nobody looks */
+    const char *host_id;  /* stable identity of the machine for the UUID; NULL: /etc/machine-id or the host's name */
 } orion_device_config_t;
 
 #define ORION_DEVICE_ATTRIBUTES 160u
@@ -153,7 +157,7 @@ typedef struct orion_device_counters {
     uint64_t pending;      /* operations enqueued and not finished */
     uint64_t closed_gates; /* gates that wait to be opened, whether their stream has got there or not */
     uint64_t launches;     /* finished, since open */
-    uint64_t busy_ns;      /* thread time spent in kernels since open */
+    uint64_t busy_ns;      /* time spent in work since open, of all threads together */
     uint64_t memory_used;  /* by allocations and module data, those that are being freed too */
     uint64_t memory_dying; /* part of it whose free waits for work: an allocation that fails may fit afterwards */
     uint64_t memory_granted;

@@ -119,6 +119,27 @@ static CUresult grow(orion_heap_t *heap, uint64_t bytes, orion_block_t **block_p
     return result;
 }
 
+/* Asks for more than is needed now, about as much as there is already: a small client shall not hold much, a large one
+ * not many extents. Where that is refused, for half of it, and so on. */
+static CUresult grow_for(orion_heap_t *heap, uint64_t bytes, orion_block_t **block_p)
+{
+    const uint64_t exact = orion_round_up(bytes, ORION_HEAP_PAGE);
+    uint64_t ask = orion_round_up(heap->granted, ORION_HEAP_PAGE);
+    CUresult result;
+    if (ask < ORION_HEAP_FIRST)
+        ask = ORION_HEAP_FIRST;
+    if (ask > ORION_HEAP_EXTENT)
+        ask = ORION_HEAP_EXTENT;
+    for (;;) {
+        if (ask < exact)
+            ask = exact;
+        result = grow(heap, ask, block_p);
+        if (result != CUDA_ERROR_OUT_OF_MEMORY || ask == exact)
+            return result;
+        ask = orion_round_up(ask / 2, ORION_HEAP_PAGE);
+    }
+}
+
 void orion_heap_withdraw(orion_heap_t *heap, orion_extent_t *extent)
 {
     orion_extent_t **at = &heap->extents;
@@ -228,11 +249,7 @@ CUresult orion_heap_alloc(orion_heap_t *heap, uint64_t bytes, orion_block_use_t 
         block = orion_block_of(node);
         orion_tree_remove(&heap->by_size, node);
     } else {
-        uint64_t exact = orion_round_up(rounded, ORION_HEAP_PAGE);
-        uint64_t usual = exact > ORION_HEAP_EXTENT ? exact : ORION_HEAP_EXTENT;
-        result = grow(heap, usual, &block);
-        if (result == CUDA_ERROR_OUT_OF_MEMORY && usual != exact)
-            result = grow(heap, exact, &block);
+        result = grow_for(heap, rounded, &block);
         if (result != CUDA_SUCCESS)
             goto out;
     }

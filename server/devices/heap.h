@@ -15,7 +15,8 @@
 #define ORION_HEAP_ALIGN 4096u          /* an allocation has its pages for itself: it can be shown to another process */
 #define ORION_HEAP_CHARGE 512u          /* what it counts for is rounded up to this */
 #define ORION_HEAP_PAGE (2ull << 20)    /* extents begin and end on multiples */
-#define ORION_HEAP_EXTENT (64ull << 20) /* smallest extent asked for */
+#define ORION_HEAP_FIRST (4ull << 20)   /* smallest extent asked for, if there is as much; it grows with the heap */
+#define ORION_HEAP_EXTENT (64ull << 20) /* what it grows to */
 
 typedef enum orion_block_use {
     ORION_BLOCK_FREE,

@@ -20,7 +20,8 @@ CUresult orion_host_open(const orion_device_config_t *config, const char *kind, 
     CUresult result = orion_heap_init(&device->heap, config, why, why_bytes);
     if (result != CUDA_SUCCESS)
         goto err_free;
-    device->pool = orion_pool_open(config->threads > 0 ? (unsigned)config->threads : 0);
+    orion_share_init(&device->share, config->turn, config->usage);
+    device->pool = orion_pool_open(config->threads > 0 ? (unsigned)config->threads : 0, &device->share);
     if (!device->pool) {
         snprintf(why, why_bytes, "cannot start the device's threads; check the process and memory limits");
         result = CUDA_ERROR_OPERATING_SYSTEM;
@@ -45,6 +46,7 @@ void orion_host_close(orion_device_t *device)
     if (!device)
         return;
     __atomic_store_n(&device->cancel, 1, __ATOMIC_RELEASE);
+    orion_share_let_through(&device->share, 1);
     orion_queue_drop(&device->queue, CUDA_ERROR_CONTEXT_IS_DESTROYED);
     orion_queue_wait_empty(&device->queue);
     orion_pool_close(device->pool);
@@ -68,7 +70,7 @@ void orion_host_counters(orion_device_t *device, orion_device_counters_t *counte
     counters_p->closed_gates = device->queue.closed_gates;
     orion_queue_unlock(&device->queue);
     counters_p->launches = __atomic_load_n(&device->launches, __ATOMIC_RELAXED);
-    counters_p->busy_ns = __atomic_load_n(&device->busy_ns, __ATOMIC_RELAXED);
+    counters_p->busy_ns = __atomic_load_n(&device->share.usage->busy_ns, __ATOMIC_RELAXED);
     orion_heap_usage(&device->heap, &counters_p->memory_used, &counters_p->memory_dying, &counters_p->memory_granted);
 }
 
@@ -102,6 +104,7 @@ static void reset_finish(void *arg, CUresult result)
     orion_module_free_all(device);
     orion_heap_reset(&device->heap);
     __atomic_store_n(&device->cancel, 0, __ATOMIC_RELEASE);
+    orion_share_let_through(&device->share, 0);
     orion_queue_clear(&device->queue);
     if (done)
         done(done_arg, CUDA_SUCCESS);
@@ -112,6 +115,7 @@ CUresult orion_host_reset(orion_device_t *device, orion_done_fn done, void *arg)
     device->reset_done = done;
     device->reset_arg = arg;
     __atomic_store_n(&device->cancel, 1, __ATOMIC_RELEASE);
+    orion_share_let_through(&device->share, 1);
     orion_queue_drop(&device->queue, CUDA_ERROR_CONTEXT_IS_DESTROYED);
     return orion_queue_fence(&device->queue, reset_finish, device);
 }

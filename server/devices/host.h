@@ -42,7 +42,8 @@ struct orion_device {
     orion_module_t *modules;
     uint32_t cancel;   /* atomic; kernels look at it */
     uint64_t launches; /* atomic */
-    uint64_t busy_ns;  /* atomic */
+    orion_share_t share;
+    uint32_t accepted; /* launches; under the queue's lock */
     orion_done_fn reset_done;
     void *reset_arg;
 };

@@ -159,7 +159,9 @@ static void *thread_main(void *arg)
         pthread_mutex_unlock(&pool->lock);
         if (more) /* each thread that finds work wakes the next, so submit never pays for more than one */
             pthread_cond_signal(&pool->work);
+        orion_share_enter(self->share, &self->stint);
         int none_left = job->run(job, self);
+        orion_share_leave(self->share, &self->stint);
         pthread_mutex_lock(&pool->lock);
         worked = 1;
         if (leave_job(pool, job, none_left)) {
@@ -174,7 +176,7 @@ static void *thread_main(void *arg)
     return NULL;
 }
 
-orion_pool_t *orion_pool_open(unsigned threads)
+orion_pool_t *orion_pool_open(unsigned threads, orion_share_t *share)
 {
     if (threads == 0)
         threads = orion_usable_cores();
@@ -194,6 +196,7 @@ orion_pool_t *orion_pool_open(unsigned threads)
     for (; pool->threads < threads; pool->threads++) {
         orion_pool_thread_t *state = &pool->states[pool->threads];
         state->pool = pool;
+        state->share = share;
         state->index = pool->threads;
         if (pthread_create(&pool->ids[pool->threads], &attributes, thread_main, state) != 0)
             break;

@@ -7,6 +7,8 @@
 #ifndef ORION_DEVICES_POOL_H
 #define ORION_DEVICES_POOL_H
 
+#include "share.h"
+
 #include <stdint.h>
 
 typedef struct orion_pool orion_pool_t;
@@ -15,6 +17,8 @@ typedef struct orion_job orion_job_t;
 typedef struct orion_pool_thread {
     orion_pool_t *pool;
     unsigned index;
+    orion_share_t *share;
+    orion_stint_t stint;                 /* its present job */
     void *scratch;                       /* the device's own, per thread */
     void (*scratch_free)(void *scratch); /* called when the thread ends */
 } orion_pool_thread_t;
@@ -33,8 +37,9 @@ struct orion_job {
     uint64_t served;
 };
 
-/* Starts the threads (0: one per core this process may use). NULL: no memory or no threads. */
-orion_pool_t *orion_pool_open(unsigned threads);
+/* Starts the threads (0: one per core this process may use), which work when `share` says that it is their turn. NULL:
+ * no memory or no threads. */
+orion_pool_t *orion_pool_open(unsigned threads, orion_share_t *share);
 /* All submitted jobs must have finished. Not from a pool thread. */
 void orion_pool_close(orion_pool_t *pool);
 unsigned orion_pool_threads(const orion_pool_t *pool);

@@ -45,8 +45,10 @@ typedef struct orion_run { /* cpu/launch.c */
     uint32_t grid[3], block[3];
     uint32_t shared_bytes, flags;
     uint64_t blocks;
-    uint64_t next;   /* atomic: first block (cooperative: first part) not claimed */
-    uint32_t failed; /* atomic: first orion_cpu_result_t that is not OK */
+    uint64_t next;        /* atomic: first block (cooperative: first part) not claimed */
+    uint64_t accepted_ns; /* 0: its latency is not measured */
+    uint32_t begun;       /* atomic: a thread has come */
+    uint32_t failed;      /* atomic: first orion_cpu_result_t that is not OK */
     CUresult result;
     void *workspace; /* cooperative launches */
 } orion_run_t;

@@ -9,6 +9,7 @@ def run(
     epoch: int,
     control_fd: int,
     stats_fd: int,
+    lease_fd: int,
     parent: int,
     uid: int,
     gid: int,

@@ -108,6 +108,7 @@ cdef extern from "worker/start.h":
         uint32_t epoch
         int control_fd
         int stats_fd
+        int lease_fd
         orion_cage_t cage
         const orion_compiler_t *compiler
 
@@ -270,8 +271,8 @@ cdef void _unload(void *self, uint64_t id) noexcept with gil:
         pass
 
 
-def run(compiler, *, str device, int threads, uint32_t epoch, int control_fd, int stats_fd, int parent, uint32_t uid,
-        uint32_t gid, uint64_t data_bytes, uint32_t files):
+def run(compiler, *, str device, int threads, uint32_t epoch, int control_fd, int stats_fd, int lease_fd, int parent,
+        uint32_t uid, uint32_t gid, uint64_t data_bytes, uint32_t files):
     """Waits for an order and serves that session; the exit code of the process. Returns when the session is over."""
     cdef orion_start_t start
     cdef orion_compiler_t table
@@ -287,6 +288,7 @@ def run(compiler, *, str device, int threads, uint32_t epoch, int control_fd, in
     start.epoch = epoch
     start.control_fd = control_fd
     start.stats_fd = stats_fd
+    start.lease_fd = lease_fd
     start.cage.parent = parent
     start.cage.uid = uid
     start.cage.gid = gid
@@ -314,6 +316,7 @@ def describe(str device, uint64_t memory, int threads):
         "name": (<bytes>info.name).decode("utf-8", "replace"),
         "uuid": (<bytes>info.uuid[:16]).hex(),
         "memory": info.total_memory,
+        "multiprocessors": info.attributes[16],
         "compute_capability": f"{info.attributes[75]}.{info.attributes[76]}",
     }
 

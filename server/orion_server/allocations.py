@@ -30,6 +30,7 @@ from typing import Any
 from . import errors, wire
 from .errors import OrionServerError, Refusal
 from .ledger import Device, Lease, open_lease
+from .limits import Policy, limits_of_wishes
 from .paths import SOCKET_NAME, listen
 from .tokens import Token
 
@@ -68,7 +69,7 @@ class Allocation:
         share = self.device.memory // self.device.slots * len(self.slots)
         return min(self.memory or share, self.device.memory)
 
-    def open_lease(self, hello: wire.Hello) -> Lease:
+    def open_lease(self, hello: wire.Hello, policy: Policy) -> Lease:
         """One of its vGPUs for a process; wishes are held within what it has. Refusal says what is used up."""
         taken = {s: self.device.leases[s] for s in self.slots if s in self.device.leases}
         if len(taken) == len(self.slots):
@@ -88,7 +89,8 @@ class Allocation:
                 "set ORION_GMEM for each",
             )
         gmem_mib = max(min(wish, left) >> 20, 1)
-        lease = open_lease(self.device, gmem_mib, hello.vgpu, hello.ratio, among=self.slots)
+        limits = limits_of_wishes(gmem_mib, hello.ratio, self.device.memory, policy)
+        lease = open_lease(self.device, limits, hello.vgpu, among=self.slots)
         if wish > left:
             log.info(
                 "allocation %s: ORION_GMEM=%d is more than it has, %d MiB are given",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .errors import OrionServerError
+from .limits import Mode, Policy
 from .paths import default_socket
 
 DEFAULT_PORT = 9960
@@ -67,6 +68,12 @@ class Config:
     vgpu: int = field(default=64, metadata={"help": "clients at a time; environment VGPU"})
     threads: int = field(
         default=0, metadata={"help": "multiprocessors of the CPU device; default: one per core"}
+    )
+    sharing: Policy = field(
+        default_factory=Policy, metadata={"help": "of memory and time; docs/sharing.md"}
+    )
+    metrics: tuple[str, int] | None = field(
+        default=None, metadata={"help": "where Prometheus may ask; docs/metrics.md"}
     )
     state_dir: Path = field(
         default_factory=lambda: default_state_dir(), metadata={"help": "object cache"}
@@ -128,10 +135,45 @@ def parse_count(text: str, name: str, least: int, most: int) -> int:
     return value
 
 
+def parse_mode(text: str, name: str) -> Mode:
+    try:
+        return Mode(text)
+    except ValueError:
+        known = ", ".join(mode.value for mode in Mode)
+        raise OrionServerError(f"{name}={text!r} is no way to share: choose {known}") from None
+
+
+def parse_factor(text: str, name: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 1.0 <= value <= 1024.0:
+        raise OrionServerError(f"{name}={text!r} is no factor from 1 to 1024")
+    return value
+
+
+def parse_lease_memory(text: str, name: str, memory: int, vgpu: int) -> int:
+    """ "share" is the device's memory divided by its vGPUs; "rest" promises nothing."""
+    if text == "rest":
+        return 0
+    if text != "share":
+        return parse_size(text, name)
+    if not memory:
+        raise OrionServerError(f"{name}=share needs --memory on this device")
+    return memory // vgpu
+
+
 def parse_bind(text: str, name: str) -> tuple[str, int]:
     address, colon, port = text.rpartition(":")
     if not colon:
         address, port = text, str(DEFAULT_PORT)
+    return address.strip("[]") or "127.0.0.1", parse_count(port, name, 0, 65535)
+
+
+def parse_metrics(text: str, name: str) -> tuple[str, int]:
+    """PORT on loopback, or ADDR:PORT."""
+    address, _, port = text.rpartition(":")
     return address.strip("[]") or "127.0.0.1", parse_count(port, name, 0, 65535)
 
 

@@ -3,8 +3,8 @@
 
 `orion smi`, `orion run` and the restartable control plane (metrics, heartbeats) are its clients; the supervisor keeps
 running whatever becomes of them. Requests: {"op": "status"}, {"op": "report"}, {"op": "end", "session": N},
-{"op": "stop"}; {"op": "watch"}, after which a line comes whenever a session has begun or ended; a controller's
-orders, see leasing.py; and the device plugin's, see allocations.py.
+{"op": "stop"}; {"op": "watch"}, after which a line comes whenever a session has begun or ended; those of operations.py;
+a controller's orders, see leasing.py; and the device plugin's, see allocations.py.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ from collections.abc import Callable
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from . import errors
+from . import errors, operations
+from .limits import Mode
 from .loop import Loop
-from .session import State
+from .session import Session, State
+from .stats import Usage
 
 if TYPE_CHECKING:
     from .supervisor import Supervisor
@@ -145,6 +147,10 @@ def answer(supervisor: Supervisor, request: dict[str, Any]) -> dict[str, Any]:
         session.fault = (errors.DEVICE_UNAVAILABLE, "an administrator ended this session")
         session.worker.kill()
         return {"ending": session.id}
+    if operation == "limit":
+        return operations.limit(supervisor, request)
+    if operation == "drain":
+        return operations.drain(supervisor, request)
     if operation == "token_key":
         return supervisor.leasing.token_key(request)
     if operation == "revoke":
@@ -154,7 +160,7 @@ def answer(supervisor: Supervisor, request: dict[str, Any]) -> dict[str, Any]:
             return supervisor.allocations.answer(request)
         except errors.OrionServerError as e:
             return {"error": str(e)}
-    known = ("status", "report", "end", "stop", "watch", *ALLOCATION_OPERATIONS)
+    known = ("status", "report", "end", "stop", "watch", "limit", "drain", *ALLOCATION_OPERATIONS)
     return {"error": f"unknown operation {operation!r}; known: {', '.join(known)}"}
 
 
@@ -162,7 +168,7 @@ def status(supervisor: Supervisor) -> dict[str, Any]:
     """What `orion smi` shows, schema version 1."""
     device = supervisor.device
     live = [s for s in supervisor.sessions.values() if s.state is not State.ENDED]
-    rows = [s.row() for s in live]
+    rows = [row_of(supervisor, s) for s in live]
     now = time.time()
     return {
         "schema": SCHEMA,
@@ -172,10 +178,11 @@ def status(supervisor: Supervisor) -> dict[str, Any]:
             "version": version(),
             "started": supervisor.started,
             "uptime": now - supervisor.started,
-            "state": "ready"
-            if supervisor.workers.warm
-            else (supervisor.workers.problem or "starting"),
+            "state": state_of(supervisor),
             "bind": supervisor.endpoint,
+            "metrics": f"{supervisor.config.metrics[0]}:{supervisor.exporter.port}"
+            if supervisor.config.metrics and supervisor.exporter and supervisor.exporter.port
+            else None,
             **supervisor.leasing.status(),
         },
         "devices": [
@@ -187,6 +194,10 @@ def status(supervisor: Supervisor) -> dict[str, Any]:
                 "memory_total": device.memory,
                 "memory_used": sum(r["memory_used"] for r in rows),
                 "memory_granted": device.granted,
+                "memory_promised": sum(lease.limits.memory for lease in device.leases.values()),
+                "threads": device.threads,
+                "busy": min(1.0, sum(r["busy"] for r in rows)),
+                "share_mode": supervisor.config.sharing.mode.value,
                 "compute_capability": device.compute_capability,
                 "clients": len(rows),
                 "vgpus": device.slots,
@@ -201,9 +212,34 @@ def status(supervisor: Supervisor) -> dict[str, Any]:
     }
 
 
+def state_of(supervisor: Supervisor) -> str:
+    if not supervisor.workers.warm:
+        return supervisor.workers.problem or "starting"
+    return "draining" if supervisor.draining else "ready"
+
+
+def row_of(supervisor: Supervisor, session: Session) -> dict[str, Any]:
+    """A live session with what it uses of the device, and what it could claim if all competed."""
+    limits, shares = session.lease.limits, supervisor.shares
+    share = limits.ratio / sum(s.lease.limits.ratio for s in supervisor.sessions.values())
+    usage = session.worker.stats.usage() if session.state is not State.ENDED else Usage()
+    return {
+        **session.row(),
+        "memory_promised": limits.memory,
+        "memory_granted": session.lease.granted,
+        "share": min(share, limits.ratio / 100) if limits.mode is Mode.CAPPED else share,
+        "busy": shares.busy_of(session.worker),
+        "busy_seconds": shares.seconds_of(session.worker),
+        "launch_latency": {
+            "buckets": list(usage.latency),
+            "seconds": usage.latency_seconds,
+        },
+    }
+
+
 def report(supervisor: Supervisor) -> dict[str, Any]:
     """All sessions, ended ones too (the last 256)."""
-    live = [s.row() for s in supervisor.sessions.values()]
+    live = [row_of(supervisor, s) for s in supervisor.sessions.values()]
     return {
         "schema": SCHEMA,
         "device": supervisor.device.name,
@@ -214,12 +250,13 @@ def report(supervisor: Supervisor) -> dict[str, Any]:
     }
 
 
-def totals(supervisor: Supervisor, rows: list[dict[str, Any]]) -> dict[str, int]:
+def totals(supervisor: Supervisor, rows: list[dict[str, Any]]) -> dict[str, Any]:
     ended = supervisor.totals
     return {
         "sessions": ended["sessions"],
         "calls": ended["calls"] + sum(r["calls"] for r in rows),
         "bytes": ended["bytes"] + sum(r["bytes"] for r in rows),
         "kernels": ended["kernels"] + sum(r["kernels"] for r in rows),
+        "busy_seconds": round(ended["busy_seconds"] + sum(r["busy_seconds"] for r in rows), 6),
         "memory_peak": max([ended["memory_peak"], *(r["memory_peak"] for r in rows)]),
     }

@@ -121,12 +121,12 @@ def start(
     address: str | None = None,
     bind: str | None = None,
     own_token: bool = False,
-    more: Sequence[str] = (),
+    options: Sequence[str] = (),
 ) -> Embedded:
     """A private server whose socket accepts clients already; OrionServerError says why there is none.
 
     bind: ADDR:PORT to listen on as well; a private server does not follow BIND_ADDR and PORT by itself.
-    own_token: clients over TCP need the token that it makes up. more: further options of orion-server.
+    own_token: clients over TCP need the token that it makes up. options: further ones of `orion-server`.
     """
     check_device(device)
     if address is None:
@@ -151,7 +151,7 @@ def start(
     token = OwnToken(path.with_suffix(".token")) if own_token else None
     if token is not None:
         arguments += ["--token-file", os.fspath(token.path)]
-    arguments += more
+    arguments += options
     try:
         process = subprocess.Popen(
             arguments,

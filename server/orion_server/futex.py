@@ -38,7 +38,8 @@ _PR_SET_CHILD_SUBREAPER = 36
 _MAP_FAILED = ctypes.c_void_p(-1).value
 
 
-def _wake(address: int) -> None:
+def wake(address: int) -> None:
+    """Wakes all who sleep on the word at that address of ours."""
     _libc.syscall(
         ctypes.c_long(_SYS_FUTEX),
         ctypes.c_void_p(address),
@@ -58,7 +59,7 @@ def wake_reply_segment(fd: int) -> None:
     if base is None or base == _MAP_FAILED:
         return
     for offset in REPLY_FUTEX_WORDS:
-        _wake(base + offset)
+        wake(base + offset)
     _libc.munmap(base, REPLY_SEGMENT_BYTES)
 
 
@@ -74,7 +75,7 @@ def ring(fd: int) -> None:
     base = _libc.mmap(None, 4096, 1, 1, fd, 0)  # PROT_READ, MAP_SHARED
     if base is None or base == _MAP_FAILED:
         return
-    _wake(base)
+    wake(base)
     _libc.munmap(base, 4096)
 
 

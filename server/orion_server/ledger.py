@@ -2,8 +2,9 @@
 """Who may use how much of a device: leases with a memory limit and a vGPU slot, and the extents granted to each.
 
 The worker charges exact bytes against its limit; what it is *given* is decided here, since a worker is trusted no more
-than its client. A lease is never granted more than its limit rounded up to whole extents, plus slack for the heap's
-granules; a device never more than it has.
+than its client. Memory that is promised to a lease is kept free for it, used or not; a lease without a promise takes
+what is left. All grants together never exceed the device. A lease that is fragmented may be granted one extent beyond
+its limit, as long as that is promised to nobody.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from .errors import DEVICE_UNAVAILABLE, INVALID_VALUE, OUT_OF_MEMORY, Refusal
-from .tokens import Token
+from .limits import RATIO_MOST, Limits
 from .wire import STATUS_REFUSED
 
 GRANULE = 2 << 20
-EXTENT = 64 << 20  # limits are rounded up to this
+EXTENT = 64 << 20  # what a heap asks for at least, if there is as much
 EXTENTS_MOST = 8192  # of one lease
 
 
@@ -33,19 +34,46 @@ class Device:
     memory: int
     slots: int
     compute_capability: str = "8.0"
+    threads: int = 1  # that run at the same time: device seconds in a second
+    overcommit: float = 1.0
     granted: int = 0
     leases: dict[int, Lease] = field(default_factory=dict)
     reserved: set[int] = field(default_factory=set)  # vGPUs of allocations: only theirs
+
+    @property
+    def room(self) -> int:
+        """What can be granted: whole granules."""
+        return round_up(self.memory, GRANULE)
+
+    def promised(self, but: Lease | None = None) -> int:
+        """Bytes that are granted, or kept for their leases."""
+        return sum(lease.holds for lease in self.leases.values() if lease is not but)
+
+    def unpromised(self, but: Lease | None = None) -> int:
+        """Bytes that a lease can still be promised, or be granted without a promise."""
+        return max(0, self.room - self.promised(but))
+
+    def backing(self, memory: int) -> int:
+        """Bytes that have to be kept for a promise. Overcommitted ones are backed in part only."""
+        return round_up(int(memory / self.overcommit), GRANULE)
 
 
 @dataclass
 class Lease:
     device: Device
     slot: int
-    limit: int
-    ratio: int
+    limits: Limits
     extents: dict[int, int] = field(default_factory=dict)  # address -> bytes
     granted: int = 0  # extents, and what book() and carry() have added
+
+    @property
+    def limit(self) -> int:
+        return self.limits.memory or self.device.memory
+
+    @property
+    def holds(self) -> int:
+        """Bytes that nobody else can have."""
+        return max(self.granted, self.device.backing(self.limits.memory))
 
     def grant(self, address: int, size: int) -> int:
         """CUresult; on success the extent is booked."""
@@ -65,11 +93,10 @@ class Lease:
 
     def book(self, size: int, slack: int = 0) -> bool:
         """Memory beside the extents; False: more than there is for this lease, or on the device."""
-        if self.granted + size > self._most() + slack:
+        after = self.granted + size
+        if after > self._most() + slack or self.device.granted + size > self.device.room:
             return False
-        if self.device.granted + size > round_up(self.device.memory, EXTENT) + EXTENT * len(
-            self.device.leases
-        ):
+        if after > self.holds and self.device.promised(but=self) + after > self.device.room:
             return False
         self.carry(size)
         return True
@@ -88,7 +115,26 @@ class Lease:
         return self.granted > self._most()
 
     def _most(self) -> int:
-        return round_up(self.limit, EXTENT) + EXTENT
+        return round_up(self.limit, GRANULE) + EXTENT
+
+    def change(self, limits: Limits) -> None:
+        """Other limits from now on. What is in use stays: under a lower limit nothing new is granted until it fits.
+        ValueError: so much cannot be promised."""
+        if not 0 < limits.ratio <= RATIO_MOST:
+            raise ValueError(f"a ratio of {limits.ratio} % is none: choose 1 to {RATIO_MOST}")
+        if limits.memory < 0 or limits.memory > self.device.memory:
+            raise ValueError(
+                f"{limits.memory >> 20} MiB are more than device {self.device.index} has "
+                f"({self.device.memory >> 20} MiB)"
+            )
+        if limits.memory > self.limits.memory:
+            left = self.device.unpromised(but=self)
+            if self.device.backing(limits.memory) > left:
+                raise ValueError(
+                    f"{limits.memory >> 20} MiB cannot be promised: other leases leave {left >> 20} MiB of "
+                    f"{self.device.memory >> 20}"
+                )
+        self.limits = limits
 
     def close(self) -> None:
         """Safe to call twice: the lease and everything granted under it is free."""
@@ -103,14 +149,9 @@ def _aside(device: Device) -> str:
 
 
 def open_lease(
-    device: Device,
-    gmem_mib: int,
-    vgpu: int,
-    ratio: int,
-    token: Token | None = None,
-    among: Collection[int] | None = None,
+    device: Device, limits: Limits, vgpu: int = 0, among: Collection[int] | None = None
 ) -> Lease:
-    """Wishes are wishes: the limit is the smallest of wish, device and token. vgpu: how many, 0 is one.
+    """A lease with these limits; Refusal says what is not there. vgpu: how many, 0 is one.
     among: the vGPUs of the client's allocation; None: those that no allocation has."""
     if vgpu > 1:
         raise Refusal(
@@ -128,8 +169,14 @@ def open_lease(
             f"each of the {len(among)} vGPUs is in use{_aside(device)}: wait for a client to end, or start the server "
             "with a larger --vgpu",
         )
-    limits = (gmem_mib << 20, device.memory, token.memory_mib << 20 if token else 0)
-    ratios = (ratio, 100, token.ratio if token else 0)
-    lease = Lease(device, slot, min(filter(None, limits)), min(filter(None, ratios)))
+    left = device.unpromised()
+    if device.backing(limits.memory) > left:
+        raise Refusal(
+            STATUS_REFUSED,
+            OUT_OF_MEMORY,
+            f"{limits.memory >> 20} MiB cannot be promised: other clients leave {left >> 20} MiB of "
+            f"{device.memory >> 20}; ask for less with ORION_GMEM, or wait for a client to end",
+        )
+    lease = Lease(device, slot, limits)
     device.leases[lease.slot] = lease
     return lease

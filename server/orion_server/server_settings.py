@@ -17,9 +17,14 @@ from .config import (
     default_memory,
     default_state_dir,
     parse_bind,
+    parse_factor,
+    parse_lease_memory,
+    parse_metrics,
+    parse_mode,
     parse_size,
 )
 from .errors import OrionServerError
+from .limits import Mode, Policy
 from .paths import default_socket, socket_path
 from .settings import Setting, Value
 
@@ -244,6 +249,46 @@ SETTINGS = (
         "N",
     ),
     Setting(
+        "share_mode",
+        "how clients share the device's time: " + ", ".join(mode.value for mode in Mode),
+        parse_mode,
+        "fair",
+        "server",
+        "share_mode",
+        ("ORION_SHARE_MODE",),
+        "|".join(mode.value for mode in Mode),
+    ),
+    Setting(
+        "lease_memory",
+        "memory promised to a client that does not ask for any; rest: nothing, it takes what is not promised to "
+        "others; share: memory divided by the vGPUs",
+        settings.text,
+        "rest",
+        "server",
+        "lease_memory",
+        ("ORION_LEASE_MEMORY",),
+        "SIZE|share|rest",
+    ),
+    Setting(
+        "memory_overcommit",
+        "promise clients up to that many times the memory there is",
+        parse_factor,
+        "1",
+        "server",
+        "memory_overcommit",
+        metavar="FACTOR",
+    ),
+    Setting(
+        "metrics_port",
+        "metrics for Prometheus, on 127.0.0.1 unless ADDR is named",
+        parse_metrics,
+        None,
+        "server",
+        "metrics_port",
+        ("ORION_METRICS_PORT",),
+        "[ADDR:]PORT",
+    ),
+    Setting(
         "threads",
         "multiprocessors of the CPU device, 0: all cores",
         settings.whole(0, 1024),
@@ -373,6 +418,12 @@ def config_of(v: Mapping[str, Any], environment: Mapping[str, str], private: boo
         device=device,
         memory=memory,
         vgpu=v["vgpu"],
+        sharing=Policy(
+            mode=v["share_mode"],
+            lease_memory=parse_lease_memory(v["lease_memory"], "lease_memory", memory, v["vgpu"]),
+            overcommit=v["memory_overcommit"],
+        ),
+        metrics=v["metrics_port"],
         threads=v["threads"],
         state_dir=v["state_dir"] or default_state_dir(),
         mode=mode,

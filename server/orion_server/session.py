@@ -69,6 +69,7 @@ class Session:
     fault: tuple[int, str] | None = None
     error: str | None = None
     ended: float = 0.0
+    busy_seconds: float = 0.0  # of device time, when it has ended
     logged: int = 0
     last: Counters = field(default_factory=Counters)
 
@@ -188,7 +189,8 @@ class Session:
         alive = self.state is not State.ENDED
         return {
             "session": self.id,
-            "pid": self.pid or self.hello.pid,
+            "pid": self.hello.pid or self.pid,  # as the program sees itself
+            "host_pid": self.pid or None,  # as this host does
             "worker_pid": self.worker.pid,
             "uid": self.uid if self.uid >= 0 else None,
             "command": self.hello.command,
@@ -196,7 +198,8 @@ class Session:
             "device_name": self.lease.device.name,
             "token": self.token_id or None,
             "vgpu": self.lease.slot,
-            "ratio": self.lease.ratio,
+            "ratio": self.lease.limits.ratio,
+            "mode": self.lease.limits.mode.value,
             "memory_used": counters.memory_used if alive else 0,
             "memory_peak": counters.memory_peak,
             "memory_limit": self.lease.limit,
@@ -210,6 +213,7 @@ class Session:
             "error": self.error,
             "allocation": self.allocation.id if self.allocation else None,
             "labels": self.allocation.labels if self.allocation else {},
+            "busy_seconds": self.busy_seconds,
         }
 
 

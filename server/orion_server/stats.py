@@ -12,6 +12,11 @@ from dataclasses import dataclass
 PAGE = 4096
 MAGIC = 0x5453524F
 LAYOUT = struct.Struct("<II7Q")
+LATENCIES = 20
+USAGE = struct.Struct(f"<QIIQ{LATENCIES}Q")
+USAGE_AT = LAYOUT.size
+WANTING = struct.Struct("<I")
+WANTING_AT = USAGE_AT + 8
 MOST = 1 << 62  # beyond it a counter has been overwritten
 
 
@@ -23,6 +28,16 @@ class Counters:
     memory_used: int = 0
     memory_peak: int = 0
     compiled: int = 0
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What the device's threads did, by the worker's own account (devices/share.h)."""
+
+    busy_seconds: float = 0.0
+    wanting: int = 0
+    latency_seconds: float = 0.0  # sum over the launches in the buckets
+    latency: tuple[int, ...] = (0,) * LATENCIES  # bucket i: below 1.024 us << i
 
 
 class StatsPage:
@@ -43,6 +58,17 @@ class StatsPage:
             return Counters()
         calls, moved, kernels, used, peak, compiled, _ = (min(v, MOST) for v in values)
         return Counters(calls, moved, kernels, min(used, memory_most), min(peak, MOST), compiled)
+
+    def usage(self) -> Usage:
+        """Claims: the caller bounds them by what it knows."""
+        busy, wanting, _, latency, *buckets = USAGE.unpack_from(self._map, USAGE_AT)
+        counts = tuple(min(v, MOST) for v in buckets)
+        return Usage(min(busy, MOST) / 1e9, wanting, min(latency, MOST) / 1e9, counts)
+
+    def wanting(self) -> int:
+        """Usage.wanting alone: asked at every turn."""
+        claimed: int = WANTING.unpack_from(self._map, WANTING_AT)[0]
+        return claimed
 
     def close_fd(self) -> None:
         if self.fd >= 0:

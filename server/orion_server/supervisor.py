@@ -24,16 +24,20 @@ from .cache import ObjectCache
 from .config import Config, default_memory
 from .control import ControlPort, answer
 from .errors import ProtocolError, Refusal
+from .exporter import Exporter
 from .grants import Grants
 from .greeter import Greeter, Guest
 from .ipc import IpcTable
 from .lease_tokens import TokensOf
 from .leasing import Leasing
-from .ledger import Device, open_lease
+from .ledger import Device, Lease, open_lease
+from .limits import limits_of_wishes
 from .loop import Loop
 from .paths import allocations_path, control_path, identity_of, listen
 from .session import Session, State
+from .shares import Shares
 from .tokens import TokenFile, Tokens, seal_epitaph
+from .waiting_room import WaitingRoom
 from .workers import Worker, Workers
 
 log = logging.getLogger("orion.server")
@@ -55,9 +59,24 @@ class Supervisor:
         self.sessions: dict[int, Session] = {}
         self.recent: deque[Session] = deque(maxlen=RECENT_MOST)
         self.device = Device(
-            0, config.device, f"Orion {config.device} device", "", self.memory, config.vgpu
+            0,
+            config.device,
+            f"Orion {config.device} device",
+            "",
+            self.memory,
+            config.vgpu,
+            overcommit=config.sharing.overcommit,
         )
-        self.totals = {"sessions": 0, "calls": 0, "bytes": 0, "kernels": 0, "memory_peak": 0}
+        self.shares = Shares(config.device)
+        self.draining = self.stop_when_empty = False
+        self.totals: dict[str, Any] = {
+            "sessions": 0,
+            "calls": 0,
+            "bytes": 0,
+            "kernels": 0,
+            "memory_peak": 0,
+            "busy_seconds": 0.0,
+        }
         self.caches: dict[str, ObjectCache] = {}
         self.ipc = IpcTable()
         self.grants = Grants(self._cache_of, self.ipc.release)
@@ -73,6 +92,9 @@ class Supervisor:
             lambda: self.endpoint,
         )
         self.tokens = self._issuers()
+        self.waiting = WaitingRoom(self._open)
+        address = f"unix:{config.socket}"
+        self.exporter = Exporter(self.loop, address, config.metrics) if config.metrics else None
         self.greeter = Greeter(self.loop, config, self.tokens, self._admit)
         paths = (config.socket, control_path(config.socket))
         self.workers = Workers(
@@ -108,12 +130,15 @@ class Supervisor:
         if self.config.bind is not None:
             self.greeter.listen_tcp(*self.config.bind)
         self.workers.open()
+        if self.exporter is not None:
+            self.exporter.open()
 
     def run(self) -> None:
         """Until stop(). Every turn is short: no handler waits for anybody."""
         while not self.stopping:
-            left = self.greeter.next_deadline() - time.monotonic()
-            self.loop.turn(max(0.0, min(1.0, left)))
+            due = min(self.greeter.next_deadline(), self.waiting.next_deadline(), self.shares.due)
+            self.loop.turn(max(0.0, min(1.0, due - time.monotonic())))
+            self.shares.turn(time.monotonic())
             self._expire()
 
     def stop(self) -> None:
@@ -124,6 +149,7 @@ class Supervisor:
         self.stopping = True
         self.allocations.close()
         self.greeter.close()
+        self.waiting.close()
         for session in list(self.sessions.values()):
             session.fault = session.fault or (errors.DEVICE_UNAVAILABLE, "the server was stopped")
             self.end(session)
@@ -132,6 +158,8 @@ class Supervisor:
             self.loop.turn(0.05)
         for session in list(self.sessions.values()):
             self._finish(session)
+        if self.exporter is not None:
+            self.exporter.close()
         self.control.close()
         self.leasing.close()
         for path, identity in self.bound.items():
@@ -141,13 +169,18 @@ class Supervisor:
                     path.unlink()
         self.workers.close()
         self.ipc.close()
+        self.shares.close()
         self.loop.close()
 
     def _expire(self) -> None:
         now = time.monotonic()
         self.greeter.expire(now)
+        self.waiting.expire(now)
+        if self.exporter is not None:
+            self.exporter.expire(now)
         self.workers.expire(now)
         self.leasing.turn(now)
+        self.shares.note_all(now)
         for session in [s for s in self.sessions.values() if s.state is State.STARTING]:
             if session.since + START_SECONDS <= now:
                 why = f"no worker was ready within {START_SECONDS:.0f} seconds"
@@ -157,20 +190,46 @@ class Supervisor:
                 wait = wire.encode_notice(wire.NOTICE_WAIT, message="the worker is starting")
                 session.notify(wait)
 
+    def look_if_empty(self) -> None:
+        """A drained server may be meant to end with its last client."""
+        if self.stop_when_empty and not self.sessions:
+            log.info("the last client has gone; this server was drained and ends")
+            self.stop()
+
     # --- the beginning
 
     def _admit(self, guest: Guest) -> None:
-        """A good hello: a lease, and a worker that is told whom to serve."""
-        hello = guest.hello
-        token_id = guest.token.id if guest.token is not None else ""
-        allocation = guest.allocation or self.allocations.of_token(guest.token)
-        self.leasing.begin(token_id)
+        """A good hello. Where there is no room, and somebody is just leaving, the guest waits for that."""
         try:
-            lease = (
-                allocation.open_lease(hello)
-                if allocation is not None
-                else open_lease(self.device, hello.gmem_mib, hello.vgpu, hello.ratio, guest.token)
+            self._open(guest)
+        except Refusal as refusal:
+            if not any(s.state is State.ENDING for s in self.sessions.values()):
+                raise
+            self.waiting.put(guest, refusal)
+
+    def _open_lease(self, guest: Guest, allocation: Allocation | None) -> Lease:
+        hello, policy = guest.hello, self.config.sharing
+        if allocation is not None:
+            return allocation.open_lease(hello, policy)
+        limits = limits_of_wishes(
+            hello.gmem_mib, hello.ratio, self.device.memory, policy, guest.token
+        )
+        return open_lease(self.device, limits, hello.vgpu)
+
+    def _open(self, guest: Guest) -> None:
+        """A lease, and a worker that is told whom to serve."""
+        hello = guest.hello
+        if self.draining:
+            raise Refusal(
+                wire.STATUS_REFUSED,
+                errors.DEVICE_UNAVAILABLE,
+                "this server is being drained and takes no new clients: use another one, or `orion drain --undo`",
             )
+        token_id = guest.token.id if guest.token is not None else ""
+        self.leasing.begin(token_id)
+        allocation = guest.allocation or self.allocations.of_token(guest.token)
+        try:
+            lease = self._open_lease(guest, allocation)
         except Refusal:
             self.leasing.tokens.finish(token_id, used=False)
             raise
@@ -199,6 +258,7 @@ class Supervisor:
         session.token_id = token_id
         self.totals["sessions"] += 1
         self.sessions[session.id] = session
+        worker.lease.set_memory_limit(lease.limit)
         self._watch(session)
         try:
             order = messages.Message(messages.Kind.START, text=self._order(session))
@@ -335,6 +395,7 @@ class Supervisor:
         session.devshm_names = tuple(n for n in names if n)
         session.state = State.RUNNING
         session.used = session.transport != wire.TRANSPORT_DEVSHM  # there it has to be PROVEN
+        self.shares.add(session.worker, session.lease.limits)
         self.control.notify()
         sent = session.notify(welcome, fds or None)
         messages.close_all(fds)
@@ -407,9 +468,12 @@ class Supervisor:
         ):
             self.loop.unwatch(watched)
         self.ipc.forget(session)
+        session.busy_seconds = self.shares.seconds_of(session.worker)
+        self.shares.remove(session.worker)
         session.close()
         self.leasing.finish(session)
         self.sessions.pop(session.id, None)
+        self.totals["busy_seconds"] += session.busy_seconds
         self.control.notify()
         self.recent.append(session)
         counters = session.last
@@ -425,6 +489,8 @@ class Supervisor:
             counters.kernels,
             counters.bytes / (1 << 20),
         )
+        self.look_if_empty()
+        self.waiting.retry(not any(s.state is State.ENDING for s in self.sessions.values()))
 
     # --- the workers
 
@@ -432,6 +498,9 @@ class Supervisor:
         self.device.name = info["name"]
         self.device.uuid = info["uuid"]
         self.device.compute_capability = info["compute_capability"]
+        # a GPU runs one client at a time
+        self.device.threads = 1 if self.config.device == "cuda" else info["multiprocessors"]
+        self.shares.set_threads(self.device.threads)
         self.memory = self.device.memory = min(self.memory, info["memory"])
         self.allocations.restore()
         log.info(

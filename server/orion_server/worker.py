@@ -44,7 +44,9 @@ def describe_cuda(memory: int, threads: int = 0) -> dict[str, Any]:
     return drivers.in_child(ask)
 
 
-def run(device: str, threads: int, epoch: int, control: int, stats: int, parent: int) -> int:
+def run(
+    device: str, threads: int, epoch: int, control: int, stats: int, lease: int, parent: int
+) -> int:
     """Serves one session; the exit code of the process."""
     from .compiler import Compiler
     from .worker_line import WorkerLine
@@ -62,6 +64,7 @@ def run(device: str, threads: int, epoch: int, control: int, stats: int, parent:
             epoch=epoch,
             control_fd=control,
             stats_fd=stats,
+            lease_fd=lease,
             parent=parent,
             uid=NOBODY,
             gid=NOBODY,

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import messages, zygote
+from .lease_page import LeasePage
 from .loop import Loop
 from .stats import StatsPage
 
@@ -33,6 +34,7 @@ class Worker:
     id: int
     control: socket.socket  # our end of its control line
     stats: StatsPage
+    lease: LeasePage
     pid: int = 0  # 0: not forked yet
     pidfd: int = -1
     exit_status: int | None = None
@@ -50,6 +52,12 @@ class Worker:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
 
+    def halt(self, yes: bool) -> None:
+        """Stops the process where it stands, or lets it go on; a killed one dies either way."""
+        if self.pidfd >= 0 and not self.gone:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.pidfd, signal.SIGSTOP if yes else signal.SIGCONT)
+
     def close(self) -> None:
         """Our side of it: the worker sees its control line hang up."""
         if self.pidfd >= 0:
@@ -57,6 +65,7 @@ class Worker:
             self.pidfd = -1
         self.control.close()
         self.stats.close()
+        self.lease.close()
 
 
 class Workers:
@@ -128,9 +137,9 @@ class Workers:
         )
         worker: Worker | None = None
         try:
-            worker = Worker(self._next, ours, StatsPage())
+            worker = Worker(self._next, ours, StatsPage(), LeasePage())
             request = {"session": worker.id, "epoch": worker.epoch}
-            fds = [theirs.fileno(), worker.stats.fd]
+            fds = [theirs.fileno(), worker.stats.fd, worker.lease.fd]
             messages.send_packet(self._line, json.dumps(request).encode(), fds)
         except OSError:
             if worker is not None:
@@ -140,6 +149,7 @@ class Workers:
         finally:
             theirs.close()
         worker.stats.close_fd()
+        worker.lease.close_fd()
         self._live[worker.id] = worker
         self._next += 1
         return worker

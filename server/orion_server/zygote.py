@@ -107,12 +107,14 @@ def _fork(
 def _child(config: ZygoteConfig, request: dict[str, Any], fds: list[int], parent: int) -> NoReturn:
     status = 1
     try:
-        control, stats = fds
-        keep = sorted({STDERR, control, stats})
+        control, stats, lease = fds
+        keep = sorted({STDERR, control, stats, lease})
         _close_others(keep)
         from . import worker
 
-        status = worker.run(config.device, config.threads, request["epoch"], control, stats, parent)
+        status = worker.run(
+            config.device, config.threads, request["epoch"], control, stats, lease, parent
+        )
     except BaseException as e:
         with contextlib.suppress(Exception):
             os.write(STDERR, f"orion worker: {type(e).__name__}: {e}\n".encode())

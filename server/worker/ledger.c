@@ -12,11 +12,12 @@ typedef struct orion_ledger_leaf {
     orion_range_t range[LEAF];
 } leaf_t;
 
-void orion_ledger_init(orion_ledger_t *ledger, uint64_t limit, orion_stats_t *stats)
+void orion_ledger_init(orion_ledger_t *ledger, uint64_t limit, const uint64_t *limit_live, orion_stats_t *stats)
 {
     memset(ledger, 0, sizeof *ledger);
     pthread_mutex_init(&ledger->lock, NULL);
     ledger->limit = limit;
+    ledger->limit_live = limit_live;
     ledger->stats = stats;
 }
 
@@ -37,10 +38,20 @@ static void publish(orion_ledger_t *ledger)
         atomic_store_explicit(&ledger->stats->memory_peak, ledger->used, memory_order_relaxed);
 }
 
+uint64_t orion_ledger_limit(const orion_ledger_t *ledger)
+{
+    if (!ledger->limit_live)
+        return ledger->limit;
+    /* relaxed: a number that orders nothing; an allocation sees the old limit or the new one */
+    const uint64_t live = __atomic_load_n(ledger->limit_live, __ATOMIC_RELAXED);
+    return live < ledger->limit ? live : ledger->limit;
+}
+
 bool orion_ledger_take(orion_ledger_t *ledger, uint64_t bytes)
 {
     pthread_mutex_lock(&ledger->lock);
-    const bool fits = bytes <= ledger->limit && ledger->used <= ledger->limit - bytes;
+    const uint64_t limit = orion_ledger_limit(ledger);
+    const bool fits = bytes <= limit && ledger->used <= limit - bytes;
     if (fits) {
         ledger->used += bytes;
         publish(ledger);

@@ -28,15 +28,20 @@ typedef struct orion_range {
 
 typedef struct orion_ledger {
     pthread_mutex_t lock;
-    uint64_t limit;
+    uint64_t limit;             /* what it was opened with, and the device has */
+    const uint64_t *limit_live; /* the supervisor's word, which may change; NULL: limit holds */
     uint64_t used;
     orion_stats_t *stats; /* mirrors used and its peak; may be NULL */
     struct orion_ledger_leaf **leaf;
     uint32_t leaves, leaf_room;
 } orion_ledger_t;
 
-void orion_ledger_init(orion_ledger_t *ledger, uint64_t limit, orion_stats_t *stats);
+/* limit_live: may be NULL. */
+void orion_ledger_init(orion_ledger_t *ledger, uint64_t limit, const uint64_t *limit_live, orion_stats_t *stats);
 void orion_ledger_fini(orion_ledger_t *ledger);
+
+/* The limit as it is now; what is used may lie above it when it has been lowered. */
+uint64_t orion_ledger_limit(const orion_ledger_t *ledger);
 
 /* False: `bytes` more would pass the limit; nothing is charged then. */
 bool orion_ledger_take(orion_ledger_t *ledger, uint64_t bytes);

@@ -43,6 +43,15 @@ static orion_stats_t *map_stats(int fd)
     return stats;
 }
 
+static const orion_lease_t *map_lease(int fd)
+{
+    const orion_lease_t *lease = mmap(NULL, ORION_LEASE_BYTES, PROT_READ, MAP_SHARED, fd, 0);
+    close(fd);
+    if (lease == MAP_FAILED)
+        return NULL;
+    return lease->magic == ORION_LEASE_MAGIC && lease->version == ORION_LEASE_VERSION ? lease : NULL;
+}
+
 /* The common range if there is one: first half arena, second half heap. Else addresses of our own for the heap. */
 static void reserve(const orion_order_t *order, orion_worker_config_t *config)
 {
@@ -163,7 +172,7 @@ int orion_start_worker(const orion_start_t *start)
         .device = start->device, .threads = start->threads, .compiler = start->compiler, .line = &line};
 
     orion_control_init(&line, start->control_fd);
-    if (!(config.stats = map_stats(start->stats_fd)))
+    if (!(config.stats = map_stats(start->stats_fd)) || !(config.lease = map_lease(start->lease_fd)))
         return failed(CUDA_ERROR_OUT_OF_MEMORY, "no memory");
     orion_status_t status = open_port(start, NULL, -1, &config.port, why, sizeof why);
     if (status != ORION_OK)

@@ -11,7 +11,7 @@ typedef struct orion_start {
     const char *device;
     int threads;
     uint32_t epoch;
-    int control_fd, stats_fd; /* taken over */
+    int control_fd, stats_fd, lease_fd; /* taken over */
     orion_cage_t cage;
     const orion_compiler_t *compiler;
 } orion_start_t;

@@ -7,12 +7,14 @@
 #ifndef ORION_WORKER_STATS_H
 #define ORION_WORKER_STATS_H
 
+#include "devices/share.h"
+
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #define ORION_STATS_MAGIC 0x5453524fu /* "ORST" */
-#define ORION_STATS_VERSION 1u
+#define ORION_STATS_VERSION 2u
 #define ORION_STATS_BYTES 4096u
 
 typedef struct orion_stats {
@@ -25,9 +27,11 @@ typedef struct orion_stats {
     _Atomic uint64_t memory_peak;
     _Atomic uint64_t compiled;   /* kernels made ready, from the cache or not */
     _Atomic uint64_t heartbeats; /* idle turns of the loop */
+    orion_usage_t usage;         /* the device's */
 } orion_stats_t;
 
-_Static_assert(sizeof(orion_stats_t) == 64, "orion_server/stats.py reads this layout");
+_Static_assert(offsetof(orion_stats_t, usage) == 64 && sizeof(orion_usage_t) == 184,
+               "orion_server/stats.py reads this layout");
 _Static_assert(offsetof(orion_stats_t, calls) == 8, "orion_server/stats.py reads this layout");
 
 /* Each counter but the bytes has one writing thread at a time; a plain add keeps the loop free of locked operations. */

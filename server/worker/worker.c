@@ -55,7 +55,10 @@ CUresult orion_worker_open(const orion_worker_config_t *config, orion_worker_t *
     w->line = config->line;
     pthread_mutex_init(&w->upload_lock, NULL);
     pthread_mutex_init(&w->opened_lock, NULL);
-    orion_ledger_init(&w->ledger, config->memory_limit, w->stats);
+    const orion_lease_t *lease = config->lease;
+    /* with a lease the supervisor's word is the limit, and it may grow: the device has to have room for that */
+    const uint64_t limit = lease ? UINT64_MAX : config->memory_limit;
+    orion_ledger_init(&w->ledger, limit, lease ? &lease->memory_limit : NULL, w->stats);
     orion_extents_init(&w->extents, w->line, config->range_base, config->arena_bytes);
     w->extents.notice = config->notice;
     w->extents.notice_self = config->notice_self;
@@ -71,7 +74,7 @@ CUresult orion_worker_open(const orion_worker_config_t *config, orion_worker_t *
     const orion_device_config_t device = {
         .heap_base = config->heap_base,
         .heap_bytes = config->heap_base ? config->heap_bytes : 0,
-        .memory_limit = config->memory_limit,
+        .memory_limit = lease ? 0 : config->memory_limit, /* 0: all that the host has */
         .threads = config->threads,
         .granter = config->heap_base ? orion_extents_granter(&w->extents) : (orion_granter_t){0},
         .broker = orion_broker_of(w->line),
@@ -79,6 +82,8 @@ CUresult orion_worker_open(const orion_worker_config_t *config, orion_worker_t *
         .print_self = w,
         .capture_output = w->line != NULL,
         .compiler = config->compiler ? orion_compiling_table(w->compiling) : NULL,
+        .turn = lease ? &lease->turn : NULL,
+        .usage = &w->stats->usage,
     };
     const CUresult result = ops->open(&device, &w->device, why, why_bytes);
     if (result != CUDA_SUCCESS) {

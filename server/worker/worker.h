@@ -14,6 +14,7 @@
 #include "worker/executor.h"
 #include "worker/granter.h"
 #include "worker/handles.h"
+#include "worker/lease.h"
 #include "worker/ledger.h"
 #include "worker/serving.h"
 #include "worker/stats.h"
@@ -90,8 +91,9 @@ typedef struct orion_worker_config {
     orion_port_t *port; /* taken over */
     orion_control_line_t *line;
     orion_stats_t *stats;
-    uint64_t range_base, arena_bytes;                                /* 0: no arena */
-    uint64_t heap_base, heap_bytes;                                  /* 0: the device finds its memory itself */
+    const orion_lease_t *lease;       /* NULL: the limit stays, and the device is this client's alone */
+    uint64_t range_base, arena_bytes; /* 0: no arena */
+    uint64_t heap_base, heap_bytes;   /* 0: the device finds its memory itself */
     int (*notice)(void *self, const orion_notice_t *notice, int fd); /* twin: how the client learns of extents */
     void *notice_self;
 } orion_worker_config_t;

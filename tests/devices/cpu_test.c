@@ -6,10 +6,16 @@ static const orion_device_ops_t *ops = &orion_cpu_device;
 static orion_device_t *device;
 static orion_module_t *module;
 
+static uint32_t turn;
+static orion_usage_t usage;
+
 static void open_device(int threads)
 {
     char why[256];
-    orion_device_config_t config = {.memory_limit = 256 * MIB, .threads = threads, .compiler = &c_compiler};
+    turn = ORION_TURN_ALONE;
+    usage = (orion_usage_t){0};
+    orion_device_config_t config = {
+        .memory_limit = 256 * MIB, .threads = threads, .compiler = &c_compiler, .turn = &turn, .usage = &usage};
     MUST(ops->open(&config, &device, why, sizeof why) == CUDA_SUCCESS);
     MUST(ops->module_load(device, "C! image", 8, &module, NULL, 0) == CUDA_SUCCESS);
 }
@@ -182,6 +188,74 @@ static void no_compiler_is_said_so(void)
     ops->close(device);
 }
 
+static void kernels_wait_for_their_turn(void)
+{
+    open_device(2);
+    waiter_t done = WAITER;
+    uint64_t memory = alloc(4096);
+    give_turn(&turn, ORION_TURN_OVER);
+    CHECK_EQUAL(run(NULL, "add", 8, 128, 0, (kernel_params_t){memory, 1000, 3}, &done), CUDA_SUCCESS);
+    await_wanting(&usage, 2);
+    orion_device_counters_t counters;
+    ops->counters(device, &counters);
+    CHECK_EQUAL(counters.launches, 0);
+    CHECK_EQUAL(((uint32_t *)host(memory))[0], 0);
+    CHECK_EQUAL(waiter_calls(&done), 0);
+    give_turn(&turn, ORION_TURN_SHARED);
+    CHECK_EQUAL(waiter_wait(&done, 1), CUDA_SUCCESS);
+    CHECK_EQUAL(((uint32_t *)host(memory))[999], 3);
+    await_wanting(&usage, 0);
+    uint64_t launches = 0;
+    for (unsigned i = 0; i < ORION_LATENCIES; i++)
+        launches += usage.latency[i];
+    CHECK_EQUAL(launches, 1);
+    ops->close(device);
+}
+
+static void running_kernel_pauses_between_blocks(void)
+{
+    enum { BLOCKS = 2000000 };
+    open_device(2);
+    waiter_t done = WAITER;
+    uint64_t memory = alloc(4096);
+    uint32_t *count = host(memory);
+    CHECK_EQUAL(run(NULL, "count", BLOCKS, 1, 0, (kernel_params_t){memory, 0, 1}, &done), CUDA_SUCCESS);
+    while (!__atomic_load_n(count, __ATOMIC_RELAXED))
+        usleep(10);
+    give_turn(&turn, ORION_TURN_OVER);
+    uint32_t before, now = 0;
+    do { /* until it stands still */
+        before = now;
+        usleep(20000);
+        now = __atomic_load_n(count, __ATOMIC_RELAXED);
+    } while (now != before || !now);
+    CHECK(now < BLOCKS);
+    CHECK_EQUAL(waiter_calls(&done), 0);
+    CHECK(usage.wanting > 0);
+    give_turn(&turn, ORION_TURN_ALONE);
+    CHECK_EQUAL(waiter_wait(&done, 1), CUDA_SUCCESS);
+    CHECK_EQUAL(*count, BLOCKS);
+    ops->close(device);
+}
+
+static void reset_and_close_wait_for_no_turn(void)
+{
+    open_device(2);
+    waiter_t reset = WAITER;
+    give_turn(&turn, ORION_TURN_OVER);
+    CHECK_EQUAL(run(NULL, "add", 8, 128, 0, (kernel_params_t){alloc(4096), 1000, 3}, NULL), CUDA_SUCCESS);
+    await_wanting(&usage, 2);
+    CHECK_EQUAL(ops->reset(device, waiter_done, &reset), CUDA_SUCCESS);
+    CHECK_EQUAL(waiter_wait(&reset, 1), CUDA_SUCCESS);
+    await_wanting(&usage, 0);
+    MUST(ops->module_load(device, "C! image", 8, &module, NULL, 0) == CUDA_SUCCESS);
+    CHECK_EQUAL(run(NULL, "add", 8, 128, 0, (kernel_params_t){alloc(4096), 1000, 3}, NULL), CUDA_SUCCESS);
+    await_wanting(&usage, 2); /* it waits as before */
+    ops->close(device);
+}
+
 CHECK_MAIN(CASE(every_thread_runs_once_in_order), CASE(module_base_is_the_modules), CASE(streams_run_side_by_side),
            CASE(enqueuing_does_not_wait_for_kernels), CASE(cooperative_blocks_run_at_the_same_time),
-           CASE(faults_are_sticky_until_reset), CASE(reset_cancels_a_running_kernel), CASE(no_compiler_is_said_so))
+           CASE(faults_are_sticky_until_reset), CASE(reset_cancels_a_running_kernel), CASE(no_compiler_is_said_so),
+           CASE(kernels_wait_for_their_turn), CASE(running_kernel_pauses_between_blocks),
+           CASE(reset_and_close_wait_for_no_turn))

@@ -10,6 +10,8 @@ static const orion_device_ops_t *const ops = &orion_cuda_device;
 static orion_device_t *device;
 static orion_stream_t *reader; /* reads memory past streams that are held */
 static int runs_kernels;
+static uint32_t turn;
+static orion_usage_t usage;
 
 static void no_print(void *self, const char *text, size_t bytes)
 {
@@ -18,7 +20,9 @@ static void no_print(void *self, const char *text, size_t bytes)
 
 static CUresult try_open(uint64_t limit, char *why, size_t why_bytes)
 {
-    orion_device_config_t config = {.memory_limit = limit, .print = no_print};
+    turn = ORION_TURN_ALONE;
+    usage = (orion_usage_t){0};
+    orion_device_config_t config = {.memory_limit = limit, .print = no_print, .turn = &turn, .usage = &usage};
     return ops->open(&config, &device, why, why_bytes);
 }
 
@@ -600,6 +604,56 @@ static void launches_are_checked_counted_and_run(void)
     end();
 }
 
+static void launches_wait_for_their_turn(void)
+{
+    begin();
+    orion_module_t *module = load();
+    orion_stream_t *stream = stream_of(0);
+    kernel_params_t params = {alloc(4096), 100, 1};
+    orion_launch_t launch = launch_of(function_of(module, "add"), 4, 32, &params);
+    waiter_t done = WAITER;
+    orion_device_counters_t counters;
+    CHECK_EQUAL(synchronize(ops, device), CUDA_SUCCESS);
+    await_wanting(&usage, 0);
+    give_turn(&turn, ORION_TURN_OVER);
+    for (int i = 0; i < 100; i++)
+        CHECK_EQUAL(ops->launch(device, stream, &launch, waiter_done, &done), CUDA_SUCCESS);
+    await_wanting(&usage, 1);
+    ops->counters(device, &counters);
+    CHECK_EQUAL(counters.launches, 0);
+    CHECK_EQUAL(counters.pending, 100);
+    CHECK_EQUAL(waiter_calls(&done), 0);
+    give_turn(&turn, ORION_TURN_SHARED); /* few at a time, all in the end */
+    CHECK_EQUAL(waiter_wait(&done, 100), CUDA_SUCCESS);
+    CHECK_EQUAL(get(params.out), runs_kernels ? 100u : 0u);
+    ops->counters(device, &counters);
+    CHECK_EQUAL(counters.launches, 100);
+    CHECK(counters.busy_ns > 0);
+    CHECK_EQUAL(synchronize(ops, device), CUDA_SUCCESS);
+    await_wanting(&usage, 0);
+    end();
+}
+
+static void nothing_that_ends_waits_for_a_turn(void)
+{
+    begin();
+    waiter_t reset = WAITER, dropped = WAITER;
+    for (int round = 0; round < 2; round++) {
+        orion_module_t *module = load();
+        kernel_params_t params = {alloc(4096), 100, 1};
+        orion_launch_t launch = launch_of(function_of(module, "add"), 4, 32, &params);
+        give_turn(&turn, ORION_TURN_OVER);
+        CHECK_EQUAL(ops->launch(device, NULL, &launch, waiter_done, &dropped), CUDA_SUCCESS);
+        if (round == 0) {
+            CHECK_EQUAL(ops->reset(device, waiter_done, &reset), CUDA_SUCCESS);
+            CHECK_EQUAL(waiter_wait(&reset, 1), CUDA_SUCCESS);
+            CHECK_EQUAL(waiter_calls(&dropped), 1);
+        }
+    }
+    end();
+    CHECK_EQUAL(waiter_calls(&dropped), 2);
+}
+
 static void reset_drops_waiting_work_and_frees_all(void)
 {
     begin();
@@ -668,6 +722,8 @@ static const check_case_t cases[] = {
     CASE(write_takes_its_bytes_along),
     CASE(modules_have_variables_and_functions),
     CASE(launches_are_checked_counted_and_run),
+    CASE(launches_wait_for_their_turn),
+    CASE(nothing_that_ends_waits_for_a_turn),
     CASE(reset_drops_waiting_work_and_frees_all),
     CASE(close_with_work_waiting),
 };

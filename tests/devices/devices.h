@@ -9,7 +9,10 @@
 #include "cpu/compiler.h"
 #include "device.h"
 
+#include "base/futex.h"
+
 #include <pthread.h>
+#include <unistd.h>
 
 #define MIB (1ull << 20)
 
@@ -68,6 +71,19 @@ static inline CUresult synchronize_stream(const orion_device_ops_t *ops, orion_d
 static inline void *host(uint64_t address)
 {
     return (void *)(uintptr_t)address;
+}
+
+/* The supervisor's side of share.h. */
+static inline void give_turn(uint32_t *turn, uint32_t value)
+{
+    __atomic_store_n(turn, value, __ATOMIC_RELAXED);
+    orion_futex_wake(turn, ORION_WAKE_ALL);
+}
+
+static inline void await_wanting(const orion_usage_t *usage, uint32_t threads)
+{
+    while (__atomic_load_n(&usage->wanting, __ATOMIC_RELAXED) != threads)
+        usleep(100);
 }
 
 /* Kernels in C behind the compiler interface (kernels.c). Parameters: struct kernel_params. */

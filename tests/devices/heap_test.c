@@ -126,7 +126,7 @@ static void empty_extents_go_back(void)
     CHECK_EQUAL(orion_heap_alloc(&heap, 100 * MIB, ORION_BLOCK_MEMORY, &large), CUDA_SUCCESS);
     CHECK_EQUAL(ledger.granted, 100 * MIB);
     CHECK_EQUAL(orion_heap_alloc(&heap, 512, ORION_BLOCK_MODULE, &small), CUDA_SUCCESS);
-    CHECK_EQUAL(ledger.granted, 164 * MIB);
+    CHECK_EQUAL(ledger.granted, 164 * MIB); /* a heap of that size asks for large extents */
     orion_heap_doom(&heap, large, ORION_BLOCK_MEMORY);
     CHECK_EQUAL(ledger.granted, 164 * MIB);
     orion_heap_retire(&heap, large);
@@ -147,15 +147,35 @@ static void granter_that_refuses_is_asked_for_less(void)
     ledger_t ledger;
     uint64_t a, b;
     open_heap(&heap, &ledger, range, range);
-    ledger.refuse = 1;
+    CHECK_EQUAL(orion_heap_alloc(&heap, 20 * MIB, ORION_BLOCK_MEMORY, &b), CUDA_SUCCESS);
+    ledger.refuse = 2; /* 20 and 10 */
     CHECK_EQUAL(orion_heap_alloc(&heap, 3 * MIB, ORION_BLOCK_MEMORY, &a), CUDA_SUCCESS);
-    CHECK_EQUAL(ledger.granted, 4 * MIB);
-    ledger.refuse = 2;
-    CHECK_EQUAL(orion_heap_alloc(&heap, 3 * MIB, ORION_BLOCK_MEMORY, &b), CUDA_ERROR_OUT_OF_MEMORY);
+    CHECK_EQUAL(ledger.granted, 26 * MIB);
+    ledger.refuse = 100;
+    CHECK_EQUAL(orion_heap_alloc(&heap, 4 * MIB, ORION_BLOCK_MEMORY, &b), CUDA_ERROR_OUT_OF_MEMORY);
+    CHECK(ledger.refuse > 90); /* it has not asked without end */
+    ledger.refuse = 0;
     CHECK_EQUAL(orion_heap_alloc(&heap, range, ORION_BLOCK_MEMORY, &b), CUDA_ERROR_OUT_OF_MEMORY);
     CHECK_EQUAL(orion_heap_alloc(&heap, range + 1, ORION_BLOCK_MEMORY, &b), CUDA_ERROR_OUT_OF_MEMORY);
     CHECK_EQUAL(orion_heap_alloc(&heap, UINT64_MAX, ORION_BLOCK_MEMORY, &b), CUDA_ERROR_OUT_OF_MEMORY);
-    CHECK_EQUAL(heap.used, 3 * MIB);
+    CHECK_EQUAL(heap.used, 23 * MIB);
+    close_heap(&heap, &ledger, range);
+}
+
+static void small_heap_holds_little(void)
+{
+    const uint64_t range = 1ull << 30;
+    orion_heap_t heap;
+    ledger_t ledger;
+    uint64_t a;
+    open_heap(&heap, &ledger, range, range);
+    CHECK_EQUAL(orion_heap_alloc(&heap, 512, ORION_BLOCK_MEMORY, &a), CUDA_SUCCESS);
+    CHECK_EQUAL(ledger.granted, 4 * MIB);
+    for (int i = 0; i < 2000; i++) {
+        CHECK_EQUAL(orion_heap_alloc(&heap, 256 * 1024, ORION_BLOCK_MEMORY, &a), CUDA_SUCCESS);
+        CHECK(ledger.granted <= 2 * heap.used + 4 * MIB && ledger.granted <= heap.used + 64 * MIB);
+    }
+    CHECK(ledger.calls < 16);
     close_heap(&heap, &ledger, range);
 }
 
@@ -201,5 +221,5 @@ static void memory_holds_no_bookkeeping(void)
 }
 
 CHECK_MAIN(CASE(random_use_agrees_with_a_model), CASE(empty_extents_go_back),
-           CASE(granter_that_refuses_is_asked_for_less), CASE(best_fit_keeps_large_blocks_whole),
-           CASE(memory_holds_no_bookkeeping))
+           CASE(granter_that_refuses_is_asked_for_less), CASE(small_heap_holds_little),
+           CASE(best_fit_keeps_large_blocks_whole), CASE(memory_holds_no_bookkeeping))

@@ -85,6 +85,8 @@ class FakeServer:
     started: list[dict[str, Any]] = field(default_factory=list)
     statuses: dict[str, dict[str, Any]] = field(default_factory=dict)
     refuse: str = ""
+    requests: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    answer: dict[str, Any] = field(default_factory=dict)
 
 
 class FakeError(Exception):
@@ -102,15 +104,22 @@ def fake_server(monkeypatch: pytest.MonkeyPatch) -> FakeServer:
         fake.started.append(wishes)
         return fake.embedded
 
-    def query(address: str, timeout: float = 2.0) -> dict[str, Any]:
+    def query(
+        address: str, timeout: float = 2.0, request: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         if address not in fake.statuses:
             raise ConnectionRefusedError("connection refused")
-        return fake.statuses[address]
+        if request is None:
+            return fake.statuses[address]
+        fake.requests.append((address, request))
+        if fake.refuse:
+            raise FakeError(fake.refuse)
+        return fake.answer
 
     contents = {
-        "drivers": {"choose": lambda device: "cpu" if device == "auto" else device},
         "embedded": {"start": begin},
         "errors": {"OrionServerError": FakeError},
+        "drivers": {"choose": lambda device: "cpu" if device == "auto" else device},
         "paths": {
             "running_addresses": lambda: list(fake.statuses),
             "default_address": lambda: "unix:/nowhere/default.sock",

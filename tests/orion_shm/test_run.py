@@ -26,21 +26,24 @@ def test_program_gets_the_private_server(
     fake_server: FakeServer, library: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    script = f'echo "$ORION_SERVER $LD_LIBRARY_PATH $ORION_GMEM" > {out}'
-    assert main(["run", "--gmem", "1G", "--device", "null", "--", *shell(script)]) == 0
-    server, path, gmem = out.read_text().split()
+    script = f'echo "$ORION_SERVER $LD_LIBRARY_PATH ${{ORION_GMEM-none}} $ORION_RATIO" > {out}'
+    wishes = ["--gmem", "1G", "--ratio", "30%"]
+    assert main(["run", *wishes, "--device", "null", "--", *shell(script)]) == 0
+    server, path, gmem, ratio = out.read_text().split()
     assert server == fake_server.embedded.address
     assert path.split(":")[0] == str(library)
-    assert gmem == "1024"
-    (wishes,) = fake_server.started
+    assert gmem == "none"  # the whole device is no more than that
+    assert ratio == "30"
+    (asked,) = fake_server.started
     expected = {
         "device": "null",
         "gmem_mib": 1024,
         "address": None,
         "bind": None,
         "own_token": False,
+        "options": (),
     }
-    assert expected.items() <= wishes.items()
+    assert asked == expected
     assert fake_server.embedded.stops >= 1
     said = capsys.readouterr().err.splitlines()
     assert said == ["orion: running on Orion CPU device of a private server"]

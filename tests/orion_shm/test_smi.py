@@ -8,7 +8,7 @@ import json
 import pytest
 from cli_fakes import FakeServer, status_of
 
-from orion_shm.cli import main
+from orion_shm.cli import main, smi
 from orion_shm.cli.smi import merge
 
 
@@ -49,6 +49,36 @@ def test_table_shows_devices_and_programs(
     out = capsys.readouterr().out
     for text in ("Orion CPU device", "4.00 KiB / 1.00 GiB", "4242", "4243", "vectorAdd", "shm"):
         assert text in out
+
+
+@pytest.mark.parametrize("json_too", [False, True])
+def test_watch_goes_on_until_it_is_interrupted(
+    fake_server: FakeServer,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    json_too: bool,
+) -> None:
+    fake_server.statuses = {"unix:/a": status_of("unix:/a")}
+    pauses: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(smi.time, "sleep", sleep)
+    options = ["--json"] if json_too else []
+    assert main(["smi", "--server", "unix:/a", "--watch", "0.5", *options]) == 0
+    assert pauses == [0.5] * 3
+    out = capsys.readouterr().out
+    assert out.count("vectorAdd") == 3
+    if json_too:
+        assert [len(json.loads(line)["clients"]) for line in out.splitlines()] == [1, 1, 1]
+
+
+def test_watching_without_end_or_pause_is_refused(fake_server: FakeServer) -> None:
+    for interval in ("0", "-1", "often", "inf"):
+        assert main(["smi", f"--watch={interval}"]) == 2
 
 
 def test_merged_answer_follows_the_schema() -> None:

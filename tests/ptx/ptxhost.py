@@ -30,6 +30,9 @@ class Launch(ctypes.Structure):
         ("cancel", ctypes.c_void_p),
         ("print", PRINT),
         ("print_user", ctypes.c_void_p),
+        ("turn", ctypes.c_void_p),
+        ("pause", ctypes.c_void_p),
+        ("pause_user", ctypes.c_void_p),
     ]
 
 

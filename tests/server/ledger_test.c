@@ -17,7 +17,7 @@ static uint32_t dice(uint32_t sides)
 static void ledger_charges_to_the_byte(void)
 {
     orion_ledger_t ledger;
-    orion_ledger_init(&ledger, 1000, NULL);
+    orion_ledger_init(&ledger, 1000, NULL, NULL);
     CHECK(orion_ledger_take(&ledger, 999));
     CHECK(!orion_ledger_take(&ledger, 2));
     CHECK(!orion_ledger_take(&ledger, UINT64_MAX));
@@ -31,7 +31,7 @@ static void ledger_charges_to_the_byte(void)
 static void ledger_refuses_overlaps_and_wrapping(void)
 {
     orion_ledger_t ledger;
-    orion_ledger_init(&ledger, 1000, NULL);
+    orion_ledger_init(&ledger, 1000, NULL, NULL);
     CHECK(orion_ledger_insert(&ledger, &(orion_range_t){.base = 100, .bytes = 50, .kind = ORION_RANGE_HEAP}));
     CHECK(!orion_ledger_insert(&ledger, &(orion_range_t){.base = 149, .bytes = 1, .kind = ORION_RANGE_HEAP}));
     CHECK(!orion_ledger_insert(&ledger, &(orion_range_t){.base = 99, .bytes = 2, .kind = ORION_RANGE_HEAP}));
@@ -54,7 +54,7 @@ static void ledger_agrees_with_a_plain_array(void)
     static uint8_t there[RANGES];
     orion_ledger_t ledger;
     uint64_t used = 0;
-    orion_ledger_init(&ledger, UINT64_MAX, NULL);
+    orion_ledger_init(&ledger, UINT64_MAX, NULL, NULL);
     for (uint32_t turn = 0; turn < 200000; turn++) {
         const uint32_t i = dice(RANGES);
         const uint64_t base = 4096ull * i, bytes = 1 + i;

@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from orion_server import messages
 from orion_server.grants import extent_memfd
+from orion_server.ipc import EVENT, MEMORY, PARTIES, IpcTable
 from orion_server.ledger import EXTENT, Device, open_lease
+from orion_server.limits import Limits
 from orion_server.messages import Kind, Message, ShareText
 from orion_server.session import Session
-from orion_server.ipc import EVENT, MEMORY, PARTIES, IpcTable
 
 MIB = 1 << 20
 HEAP = 0x100800000000
@@ -31,7 +32,7 @@ class Peer:
         ours, self.line = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.session: Any = SimpleNamespace(
             ipc_group=None if uid < 0 else str(uid),
-            lease=open_lease(device, gmem, 0, 0),
+            lease=open_lease(device, Limits(gmem * MIB)),
             extents={},
             range_base=0x100000000000,
             arena_bytes=0x800000000,
@@ -217,7 +218,12 @@ def test_other_users_and_nobody_open_nothing(peers):
 
 @pytest.mark.parametrize(
     ("container", "uid", "group"),
-    [(None, 1000, "1000"), (None, -1, None), ("c7", 1000, "container-c7"), ("c7", -1, "container-c7")],
+    [
+        (None, 1000, "1000"),
+        (None, -1, None),
+        ("c7", 1000, "container-c7"),
+        ("c7", -1, "container-c7"),
+    ],
 )
 def test_containers_share_within_themselves_whatever_the_user(container, uid, group):
     allocation = SimpleNamespace(id=container) if container else None
@@ -248,7 +254,7 @@ def test_bell_goes_with_the_last_who_has_asked_for_it(peers):
     assert os.fstat(bell.fd)
     two.table.forget(two.session)
     assert not two.table._bells
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(bell.fd)
 
 

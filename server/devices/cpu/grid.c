@@ -45,8 +45,16 @@ static int cancelled(const orion_cpu_block_t *block)
     return block->launch->cancel != NULL && *block->launch->cancel != 0;
 }
 
+/* Another client's turn? Blocks stay as they are meanwhile. */
+static void breathe(const orion_cpu_launch_t *launch)
+{
+    if (launch->turn != NULL && __atomic_load_n(launch->turn, __ATOMIC_RELAXED) == 0)
+        launch->pause(launch->pause_user);
+}
+
 static void check_cancel(orion_cpu_block_t *block)
 {
+    breathe(block->launch);
     if (cancelled(block))
         orion_cpu_fail(block, ORION_CPU_CANCELLED, "kernel cancelled");
 }
@@ -427,6 +435,7 @@ static int run_blocks(const orion_cpu_kernel_t *kernel, const orion_cpu_launch_t
     uint32_t parked = 0;
 
     while (first < end || parked > 0) {
+        breathe(launch);
         if (launch->cancel != NULL && *launch->cancel != 0)
             return snprintf(err, err_len, "kernel cancelled"), ORION_CPU_CANCELLED;
         if (first < end && parked < limit) {
@@ -443,6 +452,7 @@ static int run_blocks(const orion_cpu_kernel_t *kernel, const orion_cpu_launch_t
                     parked++;
                     break;
                 }
+                breathe(launch);
             } while (first < end && !cancelled(block));
             if (parked == 0 || first < end)
                 continue;

@@ -66,6 +66,9 @@ typedef struct {
     /* Kernel printf output, complete lines or not; may be NULL. Called on the running thread. */
     void (*print)(void *user, const char *text, size_t len);
     void *print_user;
+    const uint32_t *turn; /* may be NULL; 0: calls pause() before it goes on with a block */
+    void (*pause)(void *user);
+    void *pause_user;
 } orion_cpu_launch_t;
 
 orion_cpu_scratch_t *orion_cpu_scratch_new(void);

@@ -50,6 +50,12 @@ static void print_stdout(void *self, const char *text, size_t bytes)
     fwrite(text, 1, bytes, stdout);
 }
 
+static void pause_kernel(void *user)
+{
+    orion_pool_thread_t *thread = user;
+    orion_share_wait(thread->share, &thread->stint);
+}
+
 static void scratch_free(void *scratch)
 {
     orion_cpu_scratch_free(scratch);
@@ -101,7 +107,9 @@ static int job_run(orion_job_t *job, orion_pool_thread_t *thread)
     orion_device_t *device = run->function->module->device;
     char text[200];
     int none_left = 1;
-    uint64_t first = 0, count, began = orion_now_ns();
+    uint64_t first = 0, count;
+    if (run->accepted_ns && !__atomic_exchange_n(&run->begun, 1, __ATOMIC_RELAXED))
+        orion_share_note_latency(&device->share, thread->stint.began_ns - run->accepted_ns);
     if (!thread->scratch) {
         thread->scratch = orion_cpu_scratch_new();
         thread->scratch_free = scratch_free;
@@ -119,6 +127,9 @@ static int job_run(orion_job_t *job, orion_pool_thread_t *thread)
         .cancel = &device->cancel,
         .print = device->config.print ? device->config.print : print_stdout,
         .print_user = device->config.print_self,
+        .turn = device->share.turn,
+        .pause = pause_kernel,
+        .pause_user = thread,
     };
     unsigned threads = orion_pool_threads(device->pool);
     running = run->function->name;
@@ -139,7 +150,6 @@ static int job_run(orion_job_t *job, orion_pool_thread_t *thread)
         }
     }
     running = NULL;
-    __atomic_fetch_add(&device->busy_ns, orion_now_ns() - began, __ATOMIC_RELAXED);
     return none_left;
 }
 
@@ -198,6 +208,7 @@ CUresult orion_cpu_launch(orion_device_t *device, orion_stream_t *stream, const 
     *run = (orion_run_t){.function = launch->function,
                          .shared_bytes = launch->shared_bytes,
                          .flags = launch->flags,
+                         .accepted_ns = device->accepted++ % ORION_LATENCY_EVERY ? 0 : orion_now_ns(),
                          .workspace = workspace};
     for (int i = 0; i < 3; i++) {
         run->grid[i] = launch->grid[i];

@@ -171,6 +171,7 @@ CUresult orion_cuda_open(const orion_device_config_t *config, orion_device_t **d
     if (!device)
         return CUDA_ERROR_OUT_OF_MEMORY;
     device->config = *config;
+    orion_share_init(&device->share, config->turn, config->usage);
     device->output = -1;
     device->backlog_last = &device->backlog;
     device->jobs_last = &device->jobs;
@@ -255,6 +256,7 @@ static void forget_streams(orion_device_t *device)
     device->house_done = NULL;
     device->pending = device->in_driver = 0;
     orion_cuda_shares_forget(device);
+    orion_cuda_account(device);
 }
 
 void orion_cuda_close(orion_device_t *device)
@@ -341,6 +343,7 @@ static void counters(orion_device_t *device, orion_device_counters_t *counters_p
     *counters_p = (orion_device_counters_t){.launches = __atomic_load_n(&device->launches, __ATOMIC_RELAXED)};
     pthread_mutex_lock(&device->lock);
     counters_p->pending = device->pending;
+    counters_p->busy_ns = __atomic_load_n(&device->share.usage->busy_ns, __ATOMIC_RELAXED);
     counters_p->closed_gates = device->closed_gates;
     pthread_mutex_unlock(&device->lock);
     pthread_mutex_lock(&device->memory_lock);

@@ -19,6 +19,7 @@
 
 #define ORION_CUDA_OPERATIONS (256u << 10) /* unfinished, at most */
 #define ORION_CUDA_DIRECT 512u             /* in the driver, before the loop would have to wait there */
+#define ORION_CUDA_AHEAD 8u                /* in the driver while other clients wait: what a turn may run over by */
 #define ORION_CUDA_WRITE_MOST (32u << 10)
 
 typedef enum {
@@ -213,6 +214,8 @@ struct orion_device {
     orion_event_t *events;
     uint32_t closed_gates;
     uint64_t pending, in_driver;
+    orion_share_t share;
+    int64_t busy_since; /* in_driver is not 0 since then, as far as it has not been counted yet */
     orion_cuda_cell_t *spare_cells[64];
     uint32_t spare_count;
     uint64_t room_pending;
@@ -261,6 +264,13 @@ void orion_cuda_job_after_work(orion_device_t *device, orion_cuda_job_t *job);
 void orion_cuda_drop(orion_device_t *device, CUresult result);
 /* Calls back when all work so far is done; for the device's own use. */
 CUresult orion_cuda_fence(orion_device_t *device, orion_done_fn done, void *arg);
+
+/* turn.c: under lock. A launch may be handed over now: it is our turn, and not too much is ahead of it. */
+bool orion_cuda_has_turn(const orion_device_t *device);
+/* The porter's wait for that; lets go of the lock. Short: there may be jobs. */
+void orion_cuda_await_turn(orion_device_t *device);
+/* After a change of `pending` or `in_driver`, and now and then: what the supervisor sees. */
+void orion_cuda_account(orion_device_t *device);
 
 /* watch.c */
 void *orion_cuda_watcher(void *device);

@@ -45,6 +45,7 @@ static CUresult postpone(orion_device_t *device, const orion_cuda_op_t *op)
     pthread_mutex_lock(&device->lock);
     op->stream->held++;
     device->pending++;
+    orion_cuda_account(device);
     *device->backlog_last = kept;
     device->backlog_last = &kept->next;
     pthread_cond_signal(&device->carry);
@@ -67,7 +68,8 @@ CUresult orion_cuda_submit(orion_device_t *device, orion_cuda_op_t *op)
     pthread_mutex_lock(&device->submit_lock);
     pthread_mutex_lock(&device->lock);
     const bool full = device->pending >= ORION_CUDA_OPERATIONS && !only_tells(op);
-    const bool direct = !device->backlog && !device->carrying && device->in_driver < ORION_CUDA_DIRECT;
+    const bool direct = !device->backlog && !device->carrying && device->in_driver < ORION_CUDA_DIRECT &&
+                        (op->kind != OP_LAUNCH || orion_cuda_has_turn(device));
     result = device->dropping ? CUDA_ERROR_CONTEXT_IS_DESTROYED : full ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_SUCCESS;
     pthread_mutex_unlock(&device->lock);
     if (result == CUDA_SUCCESS) {
@@ -105,6 +107,7 @@ static void carry(orion_device_t *device, orion_cuda_op_t *op)
     pthread_mutex_lock(&device->lock);
     op->stream->held--;
     device->pending--; /* it has been counted again when it was handed over */
+    orion_cuda_account(device);
     device->carrying = false;
     pthread_mutex_unlock(&device->lock);
     forget(device, op);
@@ -125,6 +128,8 @@ void *orion_cuda_porter(void *self)
             job->run(device, job);
             free(job);
             pthread_mutex_lock(&device->lock);
+        } else if (op && op->kind == OP_LAUNCH && !orion_cuda_has_turn(device)) {
+            orion_cuda_await_turn(device);
         } else if (op) {
             if (!(device->backlog = op->next))
                 device->backlog_last = &device->backlog;
@@ -162,6 +167,7 @@ void orion_cuda_drop(orion_device_t *device, CUresult result)
         op->stream->held--;
         device->pending--;
     }
+    orion_cuda_account(device);
     orion_cuda_entry_t *entries = NULL, **last = &entries;
     for (orion_stream_t *stream = device->streams; stream; stream = stream->next) {
         if (!stream->first)

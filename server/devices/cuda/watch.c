@@ -87,7 +87,8 @@ void orion_cuda_handed(orion_device_t *device, orion_stream_t *stream, orion_cud
     pthread_mutex_lock(&device->lock);
     stream->submitted++;
     device->pending++;
-    device->in_driver++;
+    if (device->in_driver++ == 0)
+        orion_cuda_account(device);
     if (entry) {
         entry->sequence = stream->submitted;
         *stream->last = entry;
@@ -151,6 +152,7 @@ static void complete(orion_device_t *device, orion_stream_t *stream, uint64_t se
         device->pending -= sequence - stream->completed;
         device->in_driver -= sequence - stream->completed;
         stream->completed = sequence;
+        orion_cuda_account(device);
     }
     while (stream->first && stream->first->sequence <= sequence) {
         orion_cuda_entry_t *entry = stream->first;
@@ -330,6 +332,8 @@ void *orion_cuda_watcher(void *self)
             last = now_ns();
         if (device->stopping || device->park)
             continue;
+        if (device->in_driver)
+            orion_cuda_account(device);                          /* a kernel may run for long */
         if (!sticky && (device->in_driver || device->waiters)) { /* now: the lock was let go above */
             pthread_mutex_unlock(&device->lock);
             pause_for(now_ns() - last);

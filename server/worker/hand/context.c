@@ -16,7 +16,7 @@ CUresult orion_serve_orionDescribe(orion_worker_t *w, void *info, uint32_t *info
     memcpy(blob->uuid, w->info.uuid, sizeof blob->uuid);
     strncpy((char *)blob->name, w->info.name, sizeof blob->name - 1);
     strncpy((char *)blob->pci_bus_id, w->info.pci_bus_id, sizeof blob->pci_bus_id - 1);
-    blob->total_memory = w->ledger.limit;
+    blob->total_memory = orion_ledger_limit(&w->ledger);
     blob->driver_version = w->info.driver_version;
     blob->attribute_count = count;
     memcpy(blob->attributes, w->info.attributes, count * sizeof blob->attributes[0]);

@@ -117,8 +117,9 @@ CUresult orion_serve_cuMemFreeAsync(orion_worker_t *w, CUdeviceptr dptr, orion_s
 
 CUresult orion_serve_cuMemGetInfo_v2(orion_worker_t *w, size_t *free_p, size_t *total_p)
 {
-    *total_p = w->ledger.limit;
-    *free_p = w->ledger.limit - orion_ledger_used(&w->ledger);
+    const uint64_t limit = orion_ledger_limit(&w->ledger), used = orion_ledger_used(&w->ledger);
+    *total_p = limit;
+    *free_p = used < limit ? limit - used : 0; /* it may have been lowered below what is used */
     return CUDA_SUCCESS;
 }
 

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The supervisor's books: whatever clients come, take, give back and leave, promises can be kept."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from orion_server.errors import OUT_OF_MEMORY, Refusal
+from orion_server.ledger import EXTENT, GRANULE, Device, Lease, open_lease, round_up
+from orion_server.limits import Limits, Mode, Policy, limits_of_wishes
+
+MIB = 1 << 20
+
+
+def device(memory_mib: int = 256, slots: int = 8, overcommit: float = 1.0) -> Device:
+    return Device(0, "cpu", "a device", "", memory_mib * MIB, slots, overcommit=overcommit)
+
+
+def take(lease: Lease) -> int:
+    """Grants of one granule until there is no more."""
+    got = 0
+    address = max(lease.extents, default=0) + EXTENT
+    while lease.grant(address, GRANULE) == 0:
+        got += GRANULE
+        address += GRANULE
+    return got
+
+
+@pytest.mark.parametrize(
+    ("gmem", "ratio", "policy", "limits"),
+    [
+        (0, 0, Policy(), Limits(0, 100, Mode.FAIR)),
+        (64, 30, Policy(), Limits(64 * MIB, 30, Mode.FAIR)),
+        (1 << 40, 101, Policy(), Limits(256 * MIB, 100, Mode.FAIR)),
+        (0, 5, Policy(Mode.CAPPED, 32 * MIB), Limits(32 * MIB, 5, Mode.CAPPED)),
+        (64, 0, Policy(Mode.EXCLUSIVE, 32 * MIB), Limits(64 * MIB, 100, Mode.EXCLUSIVE)),
+    ],
+)
+def test_wishes_are_cut_to_what_there_is(gmem, ratio, policy, limits):
+    assert limits_of_wishes(gmem, ratio, 256 * MIB, policy) == limits
+
+
+def test_promise_of_odd_size_can_be_kept():
+    """Memory is granted in granules; two odd promises must not eat the last one of each other."""
+    d = device(memory_mib=12)
+    one = open_lease(d, Limits(5 * MIB), 0)
+    two = open_lease(d, Limits(5 * MIB), 0)
+    assert take(one) == take(two) == 6 * MIB
+
+
+def test_fragmented_lease_may_borrow_what_is_promised_to_nobody():
+    d = device()
+    lease = open_lease(d, Limits(64 * MIB), 0)
+    assert take(lease) == 64 * MIB + EXTENT
+    assert open_lease(d, Limits(128 * MIB), 0)
+    with pytest.raises(Refusal, match="leave 0 MiB"):
+        open_lease(d, Limits(1 * MIB), 0)
+
+
+class Books(RuleBasedStateMachine):
+    """Leases of one device."""
+
+    @initialize(overcommit=st.sampled_from([1.0, 1.0, 1.5, 4.0]), memory=st.integers(8, 300))
+    def begin(self, overcommit, memory):
+        self.device = device(memory, 6, overcommit)
+        self.next = 1
+
+    def leases(self) -> list[Lease]:
+        return list(self.device.leases.values())
+
+    @rule(mib=st.one_of(st.just(0), st.integers(1, 400)), odd=st.integers(0, 4096))
+    def come(self, mib, odd):
+        memory = min(mib * MIB + (odd if mib else 0), self.device.memory)
+        before = self.device.promised()
+        try:
+            open_lease(self.device, Limits(memory), 0)
+        except Refusal:
+            assert (
+                len(self.device.leases) == self.device.slots
+                or before + self.device.backing(memory) > self.device.room
+            )
+
+    @rule(data=st.data(), granules=st.integers(1, 60))
+    @precondition(lambda self: self.device.leases)
+    def grow(self, data, granules):
+        lease = data.draw(st.sampled_from(self.leases()))
+        before = lease.granted
+        result = lease.grant(self.next * (1 << 30), granules * GRANULE)
+        self.next += 1
+        assert lease.granted == before + (granules * GRANULE if result == 0 else 0)
+        if result:
+            assert result == OUT_OF_MEMORY
+
+    @rule(data=st.data())
+    @precondition(lambda self: any(lease.extents for lease in self.leases()))
+    def give_back(self, data):
+        lease = data.draw(st.sampled_from([x for x in self.leases() if x.extents]))
+        address, size = data.draw(st.sampled_from(sorted(lease.extents.items())))
+        assert not lease.release(address, size + GRANULE)
+        assert lease.release(address, size)
+        assert not lease.release(address, size)
+
+    @rule(data=st.data(), mib=st.integers(0, 400))
+    @precondition(lambda self: self.device.leases)
+    def change(self, data, mib):
+        lease = data.draw(st.sampled_from(self.leases()))
+        before = lease.limits
+        try:
+            lease.change(replace(before, memory=mib * MIB))
+        except ValueError:
+            assert lease.limits == before
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.device.leases)
+    def leave(self, data):
+        lease = data.draw(st.sampled_from(self.leases()))
+        lease.close()
+        lease.close()
+        assert lease.granted == 0
+
+    @invariant()
+    def books_agree(self):
+        if not hasattr(self, "device"):
+            return
+        granted = [sum(lease.extents.values()) for lease in self.leases()]
+        assert [lease.granted for lease in self.leases()] == granted
+        assert self.device.granted == sum(granted)
+
+    @invariant()
+    def device_is_never_exceeded(self):
+        if hasattr(self, "device"):
+            assert self.device.granted <= self.device.room
+
+    @invariant()
+    def promises_can_be_kept(self):
+        """All at once: what is granted, and for everybody else the rest of what he was promised."""
+        if not hasattr(self, "device"):
+            return
+        if self.device.overcommit == 1.0:
+            kept = [max(x.granted, round_up(x.limits.memory, GRANULE)) for x in self.leases()]
+            assert sum(kept) <= self.device.room
+
+    def teardown(self):
+        if hasattr(self, "device"):
+            for lease in self.leases():
+                lease.close()
+            assert self.device.granted == 0
+
+
+Books.TestCase.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+TestBooks = Books.TestCase

@@ -102,7 +102,7 @@ typedef struct orion_message {
     uint64_t reference; /* of a block of the other side, to be released */
     void *assembled;    /* private memory that holds the bulk */
     uint32_t slot, sequence;
-    _Alignas(16) uint8_t copy[16 + ORION_CHANNEL_INLINE];
+    _Alignas(16) uint8_t copy[48 + ORION_CHANNEL_INLINE];
 } orion_message_t;
 
 /* data: at most ORION_CHANNEL_INLINE bytes if there is bulk; else any length. Returns when the bytes may be used again. */

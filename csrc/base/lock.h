@@ -1,53 +1,58 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A lock between the threads of one process, with a time limit. Free of atomic read-modify-writes while the process has
- * one thread: there is nobody to exclude, and nobody else can appear before that thread leaves. */
+/* A lock between the threads of one process, with a time limit. It belongs to the thread that entered first: that one
+ * enters and leaves with plain stores until another thread comes, which takes the privilege away for good with a
+ * membarrier. Most channels are only ever used by one thread at a time, in a process that has many. */
 #ifndef ORION_BASE_LOCK_H
 #define ORION_BASE_LOCK_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "base/atomic.h"
 #include "base/futex.h"
 
-#define ORION_LOCK_LOOKS 64 /* about 2 us: longer than a small message takes to send */
+/* Values of `owner` that are no thread. */
+enum { ORION_LOCK_NEW = 0, ORION_LOCK_SHARED = 1, ORION_LOCK_REVOKING = 2 };
 
-typedef struct orion_lock {
-    uint32_t word; /* 0 = free, 1 = held, 2 = held and somebody sleeps */
+typedef struct orion_lock { /* begins as zeros */
+    uintptr_t owner;
+    uint32_t inside;   /* the owner is; futex word */
+    uint32_t word;     /* a thread is, once the lock is shared; futex word */
+    uint32_t sleepers; /* on either */
 } orion_lock_t;
 
-extern char __libc_single_threaded __attribute__((weak)); /* glibc 2.32 */
-
-static inline bool orion_thread_alone(void)
+static inline uintptr_t orion_thread_token(void)
 {
-    return &__libc_single_threaded != NULL && __libc_single_threaded != 0;
+    return (uintptr_t)pthread_self();
+}
+
+bool orion_lock_try_slow(orion_lock_t *lock);
+/* Spins a little (the holder is about to leave), then sleeps once. false: still held after about timeout_ns. */
+bool orion_lock_wait(orion_lock_t *lock, int64_t timeout_ns);
+
+static inline void orion_lock_clear(orion_lock_t *lock, uint32_t *word)
+{
+    orion_store_release(word, 0); /* release: pairs with the acquire of whoever enters next */
+    orion_compiler_barrier();     /* the sleeper's membarrier orders this processor */
+    if (__builtin_expect(orion_load_relaxed(&lock->sleepers) != 0, 0))
+        (void)orion_futex_wake(word, word == &lock->inside ? ORION_WAKE_ALL : 1);
 }
 
 static inline bool orion_lock_try(orion_lock_t *lock)
 {
-    uint32_t seen = 0;
-    if (orion_thread_alone()) {
-        if (orion_load_relaxed(&lock->word) != 0)
-            return false;
-        orion_store_relaxed(&lock->word, 1);
-        return true;
-    }
-    return orion_compare_exchange(&lock->word, &seen, 1);
-}
-
-/* Spins a little (the holder is about to leave), then sleeps once. false: still held after about timeout_ns. */
-static inline bool orion_lock_wait(orion_lock_t *lock, int64_t timeout_ns)
-{
-    for (int i = 0; i < ORION_LOCK_LOOKS; i++) {
-        if (orion_load_relaxed(&lock->word) == 0 && orion_lock_try(lock))
+    uintptr_t owner = orion_load_relaxed(&lock->owner);
+    if (__builtin_expect(owner == orion_thread_token(), 1)) {
+        orion_store_relaxed(&lock->inside, 1);
+        orion_compiler_barrier(); /* the revoker's membarrier orders this processor */
+        if (__builtin_expect(orion_load_relaxed(&lock->owner) == owner, 1))
             return true;
-        orion_cpu_relax();
+        orion_lock_clear(lock, &lock->inside);
+    } else if (owner == ORION_LOCK_SHARED) {
+        uint32_t seen = 0;
+        return orion_compare_exchange(&lock->word, &seen, 1);
     }
-    /* held by us from here on it stays 2: whoever leaves may wake once too often, never once too little */
-    if (orion_exchange(&lock->word, 2) == 0)
-        return true;
-    (void)orion_futex_wait(&lock->word, 2, timeout_ns);
-    return orion_exchange(&lock->word, 2) == 0;
+    return orion_lock_try_slow(lock);
 }
 
 static inline void orion_lock_enter(orion_lock_t *lock)
@@ -60,12 +65,9 @@ static inline void orion_lock_enter(orion_lock_t *lock)
 
 static inline void orion_lock_leave(orion_lock_t *lock)
 {
-    if (orion_thread_alone()) {
-        orion_store_release(&lock->word, 0);
-        return;
-    }
-    if (orion_exchange(&lock->word, 0) == 2)
-        (void)orion_futex_wake(&lock->word, 1);
+    /* the lock cannot become shared while its owner is inside, and never stops to be */
+    bool shared = orion_load_relaxed(&lock->owner) == ORION_LOCK_SHARED;
+    orion_lock_clear(lock, shared ? &lock->word : &lock->inside);
 }
 
 #endif

@@ -9,13 +9,12 @@
 
 void orion_call_close(orion_channel_t *channel, uint32_t slot)
 {
-    if (orion_thread_alone()) {
-        orion_store_release(&channel->free_slots, channel->free_slots | 1u << slot);
-        return;
+    /* release: pairs with the acquire in orion_call_open */
+    orion_store_release(&channel->calls[slot].state, ORION_CALL_FREE);
+    if (__builtin_expect(orion_load_relaxed(&channel->slot_seekers) != 0, 0)) {
+        (void)orion_fetch_add(&channel->slots_freed, 1);
+        (void)orion_futex_wake(&channel->slots_freed, 1);
     }
-    (void)orion_fetch_add(&channel->free_slots, 1u << slot); /* release: pairs with the acquire in orion_call_open */
-    if (orion_load_acquire(&channel->slot_seekers) != 0)
-        (void)orion_futex_wake(&channel->free_slots, 1);
 }
 
 /* Fields of an answer, each read once. */
@@ -59,37 +58,38 @@ static inline orion_status_t read_reply(orion_channel_t *channel, uint32_t slot,
 }
 
 /* A slot whose call was cancelled is free when the late answer has come: until then the other side may write there. */
-static bool reclaim(orion_channel_t *channel)
+static void reclaim(orion_channel_t *channel, uint32_t slot)
 {
-    bool any = false;
-    for (uint32_t i = 0; i < ORION_CHANNEL_CALLS; i++) {
-        orion_open_call_t *call = &channel->calls[i];
-        /* acquire: pairs with the release in orion_channel_call_cancel */
-        if (!orion_load_acquire(&call->abandoned))
-            continue;
-        /* acquire: pairs with the release in orion_channel_reply */
-        if (orion_load_acquire(&orion_channel_slot(channel->peer, i)->sequence) != call->sequence)
-            continue;
-        orion_message_t late;
-        if (read_reply(channel, i, &late) == ORION_OK)
-            orion_message_release(&late);
-        orion_store_relaxed(&call->abandoned, false);
-        orion_call_close(channel, i);
-        any = true;
-    }
-    return any;
+    orion_open_call_t *call = &channel->calls[slot];
+    orion_message_t late;
+    /* acquire: pairs with the release in orion_channel_reply */
+    if (orion_load_acquire(&orion_channel_slot(channel->peer, slot)->sequence) != call->sequence)
+        return;
+    if (read_reply(channel, slot, &late) == ORION_OK)
+        orion_message_release(&late);
+    orion_call_close(channel, slot);
 }
 
-orion_status_t orion_call_open_slow(orion_channel_t *channel, int64_t deadline)
+/* Makes slot_hint a free slot; under the send lock. */
+orion_status_t orion_call_seek(orion_channel_t *channel, int64_t deadline)
 {
     for (;;) {
-        if (reclaim(channel) || orion_load_relaxed(&channel->free_slots) != 0)
-            return ORION_OK;
+        uint32_t freed = orion_load_acquire(&channel->slots_freed);
+        for (uint32_t i = 0; i < ORION_CHANNEL_CALLS; i++) {
+            /* acquire: pairs with the releases in orion_call_close and orion_channel_call_cancel */
+            if (orion_load_acquire(&channel->calls[i].state) == ORION_CALL_CANCELLED)
+                reclaim(channel, i);
+            if (orion_load_acquire(&channel->calls[i].state) == ORION_CALL_FREE) {
+                channel->slot_hint = i;
+                return ORION_OK;
+            }
+        }
         int64_t left = orion_time_left(deadline);
         if (left <= 0)
             return ORION_TIMEOUT;
+        /* whoever closes one does not fence for us: it may miss us once, hence the short sleep */
         (void)orion_fetch_add(&channel->slot_seekers, 1);
-        (void)orion_futex_wait(&channel->free_slots, 0, left < ORION_NS_PER_MS ? left : ORION_NS_PER_MS);
+        (void)orion_futex_wait(&channel->slots_freed, freed, left < ORION_NS_PER_MS ? left : ORION_NS_PER_MS);
         (void)orion_fetch_sub(&channel->slot_seekers, 1);
         if (!orion_channel_live(channel))
             return orion_channel_state(channel);
@@ -180,8 +180,8 @@ void orion_channel_call_cancel(orion_channel_t *channel, uint64_t call)
         return;
     if ((orion_load_relaxed(&channel->own->slot_waiting[slot]) & ORION_SLOT_BELL) != 0)
         (void)orion_fetch_sub(&channel->own->slot_waiting[slot], ORION_SLOT_BELL);
-    /* release: pairs with the acquire in reclaim */
-    orion_store_release(&channel->calls[slot].abandoned, true);
+    /* release: pairs with the acquire in orion_call_seek */
+    orion_store_release(&channel->calls[slot].state, ORION_CALL_CANCELLED);
 }
 
 orion_status_t orion_channel_call(orion_channel_t *channel, uint32_t tag, const void *data, size_t bytes,

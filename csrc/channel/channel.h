@@ -42,10 +42,13 @@ typedef struct orion_mapped { /* an extent, of either side */
     uint64_t bytes;
 } orion_mapped_t;
 
+/* Of a slot: taken under the send lock, given back by whoever has it. */
+enum { ORION_CALL_FREE = 0, ORION_CALL_OPEN = 1, ORION_CALL_CANCELLED = 2 /* free when the late reply has come */ };
+
 typedef struct orion_open_call {
     _Alignas(ORION_LINE) orion_wait_t wait; /* two threads' waits never share a line */
     uint32_t sequence;
-    bool abandoned; /* cancelled: the slot is free when the late reply has come */
+    uint32_t state; /* ORION_CALL_... */
 } orion_open_call_t;
 
 struct orion_channel {
@@ -64,13 +67,15 @@ struct orion_channel {
     orion_ring_producer_t out;
     uint32_t woken, rung; /* the values of peer->sleeping and bell that we have sent a wake for */
     int64_t woken_at;
-    uint32_t sequence; /* of the newest call */
+    uint32_t sequence;  /* of the newest call */
+    uint32_t slot_hint; /* where a free one is likely */
     orion_wait_t space_wait;
 
     /* receivers */
     _Alignas(ORION_SPACING) orion_lock_t receive_lock;
     orion_ring_consumer_t in;
     orion_wait_t wait;
+    uint32_t streak;
     uint32_t sleeping, bell; /* private copies of own->sleeping, own->bell */
     struct {                 /* a message that comes in pieces */
         uint8_t *data;       /* NULL = none */
@@ -79,9 +84,9 @@ struct orion_channel {
         _Alignas(16) uint8_t record[ORION_CHANNEL_RECORD_MAX];
     } pieces;
 
-    /* callers: a slot belongs to its call from begin to the end of await; free_slots is atomic */
-    _Alignas(ORION_SPACING) uint32_t free_slots;
-    uint32_t slot_seekers; /* threads asleep on free_slots */
+    /* callers: a slot belongs to its call from begin to the end of await */
+    _Alignas(ORION_SPACING) uint32_t slots_freed; /* counts, while somebody seeks one; futex word */
+    uint32_t slot_seekers;
     orion_open_call_t calls[ORION_CHANNEL_CALLS];
 
     /* our arena */
@@ -229,29 +234,25 @@ static inline uint64_t orion_call_id(uint32_t slot, uint32_t sequence)
 {
     return (uint64_t)sequence << 32 | slot;
 }
-orion_status_t orion_call_open_slow(orion_channel_t *channel, int64_t deadline);
+orion_status_t orion_call_seek(orion_channel_t *channel, int64_t deadline);
 void orion_call_close(orion_channel_t *channel, uint32_t slot);
 
 /* A slot and a sequence for the next call, under the send lock. */
 static inline orion_status_t orion_call_open(orion_channel_t *channel, int64_t deadline, uint32_t *slot_p,
                                              uint32_t *sequence_p)
 {
-    if (__builtin_expect(orion_load_relaxed(&channel->free_slots) == 0, 0)) {
-        orion_status_t status = orion_call_open_slow(channel, deadline);
+    /* acquire: pairs with the release in orion_call_close */
+    if (__builtin_expect(orion_load_acquire(&channel->calls[channel->slot_hint].state) != ORION_CALL_FREE, 0)) {
+        orion_status_t status = orion_call_seek(channel, deadline);
         if (status != ORION_OK)
             return status;
     }
-    /* bits are set by others, cleared only here; acquire: pairs with the release in orion_call_close */
-    uint32_t slot = (uint32_t)__builtin_ctz(orion_load_acquire(&channel->free_slots));
-    if (orion_thread_alone()) {
-        orion_store_relaxed(&channel->free_slots, channel->free_slots & ~(1u << slot));
-    } else {
-        (void)orion_fetch_sub(&channel->free_slots, 1u << slot);
-    }
+    orion_open_call_t *call = &channel->calls[channel->slot_hint];
     if (++channel->sequence == 0)
         channel->sequence = 1; /* 0 is what an unused slot says */
-    channel->calls[slot].sequence = channel->sequence;
-    *slot_p = slot;
+    call->sequence = channel->sequence;
+    orion_store_relaxed(&call->state, ORION_CALL_OPEN);
+    *slot_p = channel->slot_hint;
     *sequence_p = channel->sequence;
     return ORION_OK;
 }

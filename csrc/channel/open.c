@@ -101,7 +101,6 @@ static orion_channel_t *allocate(void)
     channel->state = state;
     *channel->state = ORION_CHANNEL_LIVE;
     channel->users = 1;
-    channel->free_slots = UINT32_MAX;
     return channel;
 }
 

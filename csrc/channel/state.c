@@ -29,7 +29,6 @@ static void wake_own(orion_channel_t *channel)
     (void)orion_futex_wake(&peer->head, ORION_WAKE_ALL);
     (void)orion_futex_wake(&peer->tail, ORION_WAKE_ALL);
     (void)orion_futex_wake(&peer->releases, ORION_WAKE_ALL);
-    (void)orion_futex_wake(&channel->free_slots, ORION_WAKE_ALL);
     for (uint32_t i = 0; i < ORION_CHANNEL_CALLS; i++) {
         if (orion_load_relaxed(&channel->own->slot_waiting[i]) != 0)
             (void)orion_futex_wake(&orion_channel_slot(peer, i)->sequence, ORION_WAKE_ALL);

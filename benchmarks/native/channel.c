@@ -14,7 +14,7 @@
 #include "orion/channel.h"
 #include "sample.h"
 
-enum { TAG_ECHO = 1, TAG_SINK = 2, TAG_USAGE = 3 };
+enum { TAG_ECHO = 1, TAG_SINK = 2, TAG_USAGE = 3, TAG_TAKE = 4 };
 
 #define CALLS 20000
 #define POSTS 20000
@@ -60,6 +60,9 @@ static void serve(int socket, int cpu, uint64_t limit)
         double used;
         if (m.kind == ORION_MESSAGE_CALL && m.tag == TAG_ECHO) {
             must(orion_channel_reply(channel, &m, ORION_MESSAGE_REPLY, 0, m.data, m.bytes, NULL, -1), "reply");
+        } else if (m.tag == TAG_TAKE) { /* released before the answer */
+            orion_message_release(&m);
+            must(orion_channel_reply(channel, &m, ORION_MESSAGE_REPLY, 0, NULL, 0, NULL, -1), "reply");
         } else if (m.kind == ORION_MESSAGE_CALL) {
             used = used_seconds();
             must(orion_channel_reply(channel, &m, ORION_MESSAGE_REPLY, 0, &used, sizeof(used), NULL, -1), "reply");
@@ -169,7 +172,7 @@ static double run_handover(void *arg)
         int64_t start = bench_now_ns();
         must(orion_block_create(c->channel, c->payload, -1, &block), "block");
         orion_bulk_t bulk = {.data = orion_block_data(block), .bytes = c->payload, .block = block};
-        must(orion_channel_call(c->channel, TAG_USAGE, NULL, 0, &bulk, -1, &c->reply), "call");
+        must(orion_channel_call(c->channel, TAG_TAKE, NULL, 0, &bulk, -1, &c->reply), "call");
         orion_message_release(&c->reply);
         orion_block_free(block);
         times[i] = (double)(bench_now_ns() - start);

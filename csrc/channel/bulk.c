@@ -11,6 +11,8 @@
 
 #define EXTENT_BYTES (4ULL << 20) /* of the first; each further one doubles the arena */
 #define PAGE 4096ULL
+#define ENOUGH_BYTES (8ULL << 20)
+#define PATIENCE_NS ORION_NS_PER_MS
 
 /* ---- under the arena's lock ---- */
 
@@ -137,9 +139,24 @@ static orion_status_t await_release(orion_channel_t *channel, int64_t deadline)
 
 /* ---- blocks ---- */
 
-orion_status_t orion_block_obtain(orion_channel_t *channel, size_t bytes, int64_t deadline, orion_block_t **block_p)
+/* Memory that is written again is warm; fresh memory is ten times slower to write, and a receiver that is a little late
+ * is no reason for it. */
+static bool is_enough(const orion_channel_t *channel, size_t bytes)
+{
+    return channel->arena_bytes >= ENOUGH_BYTES && channel->arena_bytes / 2 >= bytes && channel->held_count > 0;
+}
+
+static int64_t earlier(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static orion_status_t obtain(orion_channel_t *channel, size_t bytes, bool may_split, int64_t deadline,
+                             orion_block_t **block_p)
 {
     orion_status_t status = ORION_OK;
+    bool patient = true;
+    int64_t patience = 0; /* read when needed */
     orion_lock_enter(&channel->arena_lock);
     if (!ready(channel) || bytes > channel->send_limit)
         status = ORION_NO_MEMORY;
@@ -148,12 +165,26 @@ orion_status_t orion_block_obtain(orion_channel_t *channel, size_t bytes, int64_
         *block_p = make(channel, bytes);
         if (*block_p != NULL)
             break;
+        if (patience == 0)
+            patience = earlier(deadline, orion_clock_ns() + PATIENCE_NS);
+        if (patient && is_enough(channel, bytes)) {
+            status = await_release(channel, patience);
+            patient = status == ORION_OK;
+            if (status == ORION_TIMEOUT || status == ORION_NO_MEMORY)
+                status = ORION_OK;
+            continue;
+        }
         status = grow(channel, bytes);
         if (status == ORION_AGAIN)
-            status = await_release(channel, deadline);
+            status = await_release(channel, may_split ? patience : deadline);
     }
     orion_lock_leave(&channel->arena_lock);
     return status;
+}
+
+orion_status_t orion_block_obtain(orion_channel_t *channel, size_t bytes, int64_t deadline, orion_block_t **block_p)
+{
+    return obtain(channel, bytes, false, deadline, block_p);
 }
 
 void orion_block_drop(orion_block_t *block)
@@ -243,7 +274,7 @@ void orion_block_unrefer(orion_channel_t *channel, const orion_bulk_place_t *pla
     orion_lock_leave(&channel->arena_lock);
 }
 
-orion_status_t orion_bulk_place(orion_channel_t *channel, const orion_bulk_t *bulk, int64_t deadline,
+orion_status_t orion_bulk_place(orion_channel_t *channel, const orion_bulk_t *bulk, bool may_split, int64_t deadline,
                                 orion_bulk_place_t *place_p, orion_block_t **copied_p)
 {
     *copied_p = NULL;
@@ -253,7 +284,7 @@ orion_status_t orion_bulk_place(orion_channel_t *channel, const orion_bulk_t *bu
         return orion_block_refer(bulk->block, bulk->data, bulk->bytes, deadline, place_p);
     }
     orion_block_t *block;
-    orion_status_t status = orion_block_obtain(channel, bulk->bytes, deadline, &block);
+    orion_status_t status = obtain(channel, bulk->bytes, may_split, deadline, &block);
     if (status != ORION_OK)
         return status;
     memcpy(block->data, bulk->data, bulk->bytes);

@@ -233,7 +233,7 @@ orion_status_t orion_channel_reply(orion_channel_t *channel, const orion_message
             bytes = 0;
             what |= ORION_CHANNEL_WHOLE;
         }
-        orion_status_t status = orion_bulk_place(channel, bulk, orion_deadline(timeout_ns), &place, &copied);
+        orion_status_t status = orion_bulk_place(channel, bulk, false, orion_deadline(timeout_ns), &place, &copied);
         if (status != ORION_OK)
             return status;
         what |= ORION_CHANNEL_BULK;

@@ -75,7 +75,7 @@ struct orion_channel {
     _Alignas(ORION_SPACING) orion_lock_t receive_lock;
     orion_ring_consumer_t in;
     orion_wait_t wait;
-    uint32_t streak;
+    uint32_t streak, sent;   /* messages in a row with nothing sent by us; our own->head at the last of them */
     uint32_t sleeping, bell; /* private copies of own->sleeping, own->bell */
     struct {                 /* a message that comes in pieces */
         uint8_t *data;       /* NULL = none */
@@ -202,7 +202,8 @@ static inline void orion_copy_small(void *to, const void *from, size_t bytes)
 
 /* ---- bulk.c ---- */
 
-/* A block of our arena with one user, the caller. */
+/* A block of our arena with one user, the caller. It waits a little for one to come back before the arena grows beyond
+ * what a stream needs, and until the deadline where it cannot grow. */
 orion_status_t orion_block_obtain(orion_channel_t *channel, size_t bytes, int64_t deadline, orion_block_t **block_p);
 void orion_block_drop(orion_block_t *block);
 /* One reference more for the other side, to `bytes` at `data` in the block. */
@@ -210,8 +211,9 @@ orion_status_t orion_block_refer(orion_block_t *block, const void *data, size_t 
                                  orion_bulk_place_t *place_p);
 /* The message that named it was not sent after all. */
 void orion_block_unrefer(orion_channel_t *channel, const orion_bulk_place_t *place);
-/* Makes a place of a bulk: refers to its block, or copies it into a new one. *copied_p: that one, to be dropped. */
-orion_status_t orion_bulk_place(orion_channel_t *channel, const orion_bulk_t *bulk, int64_t deadline,
+/* Makes a place of a bulk: refers to its block, or copies it into a new one. *copied_p: that one, to be dropped. A copy
+ * that might go in pieces (`may_split`) waits a little at most. */
+orion_status_t orion_bulk_place(orion_channel_t *channel, const orion_bulk_t *bulk, bool may_split, int64_t deadline,
                                 orion_bulk_place_t *place_p, orion_block_t **copied_p);
 
 /* ---- held.c ---- */

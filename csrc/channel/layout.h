@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The shared memory of a channel. Each side has one segment, which it alone writes and the other maps read-only:
  *
- *   control, 8 KiB | ring, 128 KiB: its messages | 32 reply slots of 4 KiB: its answers to the other side's calls
+ *   control, 8 KiB | ring, 256 KiB: its messages | 32 reply slots of 4 KiB: its answers to the other side's calls
  *
  * and up to 64 extents, memory of its arena. Words that are written at different times by different threads are on
  * lines of their own. */
@@ -19,7 +19,7 @@
 #define ORION_CHANNEL_MAGIC 0x6c6e6e686341524fULL
 #define ORION_CHANNEL_VERSION 1u
 
-#define ORION_CHANNEL_RING_BYTES (128u * 1024u)
+#define ORION_CHANNEL_RING_BYTES (256u * 1024u)
 #define ORION_CHANNEL_EXTENTS 64u
 #define ORION_CHANNEL_REFERENCES 1024u /* blocks that the other side may hold at once */
 

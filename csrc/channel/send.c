@@ -116,7 +116,7 @@ static orion_status_t put_pieces(orion_channel_t *channel, const uint8_t *data, 
         orion_bulk_t piece = {.data = data, .bytes = n};
         orion_bulk_place_t place;
         orion_block_t *block;
-        orion_status_t status = orion_bulk_place(channel, &piece, deadline, &place, &block);
+        orion_status_t status = orion_bulk_place(channel, &piece, false, deadline, &place, &block);
         if (status != ORION_OK)
             return status;
         outgoing_t m = {.kind = ORION_CHANNEL_PART, .place = &place};
@@ -138,8 +138,7 @@ static orion_status_t put_bulk(orion_channel_t *channel, outgoing_t *m, const or
     orion_bulk_place_t place;
     orion_block_t *copied = NULL;
     m->place = &place;
-    /* a copy does not wait for room: pieces need less of it at once, and go on while the receiver reads */
-    orion_status_t status = orion_bulk_place(channel, bulk, bulk->block != NULL ? deadline : 0, &place, &copied);
+    orion_status_t status = orion_bulk_place(channel, bulk, true, deadline, &place, &copied);
     if (status == ORION_OK) {
         status = put(channel, m, slot, sequence, deadline);
         if (status != ORION_OK)

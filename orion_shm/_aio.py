@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ class Waiter:
         self.channel = channel
         self.loop: asyncio.AbstractEventLoop | None = None
         self.watched = -1
-        self.readers: deque[asyncio.Future[None]] = deque()
+        self.readers: set[asyncio.Future[None]] = set()
         self.calls: dict[int, asyncio.Future[None]] = {}
 
     # ---- the descriptor
@@ -61,20 +60,18 @@ class Waiter:
 
     async def recv(self) -> Any:
         while True:
-            got = self.channel._try_recv() if not self.readers else None
+            got = self.channel._try_recv()
             if got is not None:
                 return got[0]
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self.readers.append(future)
+            self.readers.add(future)
             try:
                 self._watch()
-                if self.readers[0] is future and not self.channel._arm():
-                    future.set_result(None)
+                if not self.channel._arm():
+                    continue  # it came in between
                 await future
             finally:
-                self.readers.remove(future)
-                if self.readers and not self.readers[0].done():
-                    self.readers[0].set_result(None)  # the next one looks, and arms
+                self.readers.discard(future)
                 self._unwatch()
 
     async def send(self, data: Any) -> None:
@@ -101,7 +98,7 @@ class Waiter:
                 try:
                     self._watch()
                     if not self.channel._call_arm(number):
-                        future.set_result(None)
+                        continue  # it came in between
                     await future
                 finally:
                     del self.calls[number]

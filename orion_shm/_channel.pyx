@@ -744,10 +744,7 @@ cdef class Channel:
         cdef orion_message_t message
         cdef orion_status_t status = orion_channel_call_await(self.channel, call, 0, &message)
         if status == ORION_TIMEOUT:
-            status = orion_channel_state(self.channel)
-            if status == ORION_OK:
-                return None
-            status = orion_channel_call_await(self.channel, call, 1, &message)
+            return None
         if status != ORION_OK:
             raise self._error(status, False)
         return (self._answer(&message),)

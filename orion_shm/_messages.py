@@ -120,9 +120,7 @@ def as_host_array(value: Any) -> np.ndarray[Any, Any]:
     return array
 
 
-def array_out(
-    channel: Channel, value: Any
-) -> tuple[int, bytes, np.ndarray[Any, Any] | None]:
+def array_out(channel: Channel, value: Any) -> tuple[int, bytes, np.ndarray[Any, Any] | None]:
     """Tag, head and contiguous items (None: the head is all) of anything that `send_array` takes."""
     np = numpy()
     if not isinstance(value, np.ndarray):

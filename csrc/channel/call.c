@@ -122,11 +122,14 @@ static __attribute__((noinline)) orion_status_t await_slow(orion_channel_t *chan
         if (seen == sequence)
             return ORION_OK;
         int64_t left = orion_time_left(deadline);
-        if (left <= 0)
-            return ORION_TIMEOUT;
-        if (orion_wait_changed(&channel->calls[slot].wait, &channel->policy, &where, seen, left) == ORION_OK)
+        orion_status_t status;
+        if (left <= 0) {
+            status = orion_channel_time_up(channel);
+        } else if (orion_wait_changed(&channel->calls[slot].wait, &channel->policy, &where, seen, left) == ORION_OK) {
             continue;
-        orion_status_t status = orion_channel_state(channel);
+        } else {
+            status = orion_channel_state(channel);
+        }
         if (answered(channel, slot, sequence)) /* it may have answered and then died */
             return ORION_OK;
         if (status != ORION_OK)

@@ -109,6 +109,7 @@ struct orion_channel {
     orion_status_t end; /* ORION_OK while it lives */
     bool clean;
     char why[256];
+    uint32_t polls; /* about how often time was up */
 
     uint32_t users; /* atomic: the owner, blocks, held bulks: the memory goes with the last */
     uint32_t closing;
@@ -146,8 +147,10 @@ static inline int64_t orion_time_left(int64_t deadline)
     return left < ORION_SLEEP_MAX_NS ? left : ORION_SLEEP_MAX_NS;
 }
 
-/* Enters a lock of a channel that lives: ORION_TIMEOUT, or why it does not live. receive: a channel that has ended may
- * still hold messages. */
+/* Time is up: ORION_TIMEOUT, or how the channel ended. Whoever only ever polls is told of a death, too: now and then this
+ * is a system call. */
+orion_status_t orion_channel_time_up(orion_channel_t *channel);
+/* Enters a lock before the time is up; ORION_INVALID in a forked child. */
 orion_status_t orion_channel_enter_slow(orion_channel_t *channel, orion_lock_t *lock, int64_t timeout_ns);
 
 static inline orion_status_t orion_channel_enter(orion_channel_t *channel, orion_lock_t *lock, int64_t timeout_ns)

@@ -178,20 +178,19 @@ static __attribute__((noinline)) orion_status_t receive_slow(orion_channel_t *ch
     publish_tail(channel); /* nothing to read: let the other side have all of the ring */
     for (;;) {
         int64_t left = orion_time_left(deadline);
-        if (left <= 0)
-            return ORION_TIMEOUT;
-        if (orion_wait_changed(&channel->wait, &channel->policy, &where, channel->in.tail, left) != ORION_OK) {
-            orion_status_t ended = orion_channel_state(channel);
-            orion_status_t status = take(channel, message); /* it may have sent and then died */
-            if (status != ORION_AGAIN)
-                return status;
-            if (ended != ORION_OK)
+        orion_status_t ended = ORION_OK;
+        if (left <= 0) {
+            ended = orion_channel_time_up(channel);
+            if (ended == ORION_TIMEOUT)
                 return ended;
-            continue;
+        } else if (orion_wait_changed(&channel->wait, &channel->policy, &where, channel->in.tail, left) != ORION_OK) {
+            ended = orion_channel_state(channel);
         }
-        orion_status_t status = take(channel, message);
+        orion_status_t status = take(channel, message); /* it may have sent and then died */
         if (status != ORION_AGAIN)
             return status;
+        if (ended != ORION_OK)
+            return ended;
         if (orion_ring_publish_due(&channel->in))
             publish_tail(channel);
     }
@@ -234,7 +233,7 @@ orion_status_t orion_channel_receive(orion_channel_t *channel, int64_t timeout_n
     message->reference = 0;
     message->assembled = NULL;
     status = take(channel, message);
-    if (status == ORION_AGAIN && channel->streak >= STREAM && timeout_ns != 0)
+    if (status == ORION_AGAIN && channel->streak >= STREAM)
         status = let_gather(channel, message);
     if (status == ORION_AGAIN) {
         status = state == ORION_CHANNEL_LIVE ? receive_slow(channel, timeout_ns, message)

@@ -15,6 +15,7 @@
 #include "channel/greeting.h"
 
 #define PAGE 4096u
+#define POLLS_PER_LOOK 64
 
 #ifndef POLLRDHUP
 #define POLLRDHUP 0x2000
@@ -152,6 +153,16 @@ orion_status_t orion_channel_state(orion_channel_t *channel)
     orion_status_t status = orion_channel_look_locked(channel);
     orion_lock_leave(&channel->notice_lock);
     return status;
+}
+
+orion_status_t orion_channel_time_up(orion_channel_t *channel)
+{
+    uint32_t polls = orion_load_relaxed(&channel->polls) + 1; /* two threads at once may count as one */
+    orion_store_relaxed(&channel->polls, polls);
+    if (orion_channel_live(channel) && polls % POLLS_PER_LOOK != 0)
+        return ORION_TIMEOUT;
+    orion_status_t status = orion_channel_state(channel);
+    return status == ORION_OK ? ORION_TIMEOUT : status;
 }
 
 const char *orion_channel_why(const orion_channel_t *channel, bool *clean_p)

@@ -36,8 +36,8 @@ static orion_status_t pieces_begin(orion_channel_t *channel, const orion_record_
 {
     if (bytes == 0 || bytes > SIZE_MAX / 2)
         return broken(channel, "it announced a message of impossible length");
-    /* Nothing is touched before it comes: an announcement alone costs addresses only. */
-    channel->pieces.data = malloc(bytes);
+    /* Nothing is touched before it comes: an announcement alone costs addresses only, and no more than there is memory. */
+    channel->pieces.data = orion_memory_available(bytes) ? malloc(bytes) : NULL;
     if (channel->pieces.data == NULL) {
         orion_channel_end(channel, ORION_NO_MEMORY, "no memory for a message of %llu bytes", (unsigned long long)bytes);
         return ORION_NO_MEMORY;

@@ -107,16 +107,16 @@ def _head_of(dtype: np.dtype[Any], shape: tuple[int, ...], order: str) -> bytes:
 
 def as_host_array(value: Any) -> np.ndarray[Any, Any]:
     """A NumPy array over a buffer or a DLPack tensor, without a copy."""
-    np = numpy()
     if hasattr(value, "__dlpack__") and hasattr(value, "__dlpack_device__"):
         kind = value.__dlpack_device__()[0]
         if kind not in (1, 3):  # kDLCPU, kDLCUDAHost
             raise BufferError(
-                f"a DLPack tensor on device type {kind} has no __cuda_array_interface__: copy it to the host"
+                f"a DLPack tensor on device type {kind} has no __cuda_array_interface__: "
+                "copy it to the host"
             )
-        array: np.ndarray[Any, Any] = np.from_dlpack(value)
-        return array
-    array = np.asarray(memoryview(value))
+        tensor: np.ndarray[Any, Any] = numpy().from_dlpack(value)
+        return tensor
+    array: np.ndarray[Any, Any] = numpy().asarray(memoryview(value))
     return array
 
 
@@ -125,7 +125,7 @@ def array_out(channel: Channel, value: Any) -> tuple[int, bytes, np.ndarray[Any,
     np = numpy()
     if not isinstance(value, np.ndarray):
         if hasattr(value, "__cuda_array_interface__"):
-            from orion_shm import cuda_arrays
+            import orion_shm.cuda_arrays as cuda_arrays
 
             return TAG_CUDA, cuda_arrays.export(channel, value), None
         value = as_host_array(value)
@@ -280,7 +280,7 @@ def decode(channel: Channel, tag: int, data: bytes, bulk: Any) -> Any:
             )
         return object_in(data, bulk)
     if tag == TAG_CUDA:
-        from orion_shm import cuda_arrays
+        import orion_shm.cuda_arrays as cuda_arrays
 
         return cuda_arrays.load(channel, data)
     raise MalformedError(f"{channel.address}: a message of unknown kind {tag} came and was dropped")

@@ -28,3 +28,8 @@ def test_bulk(benchmark: Any, native: Callable[..., Figures]) -> None:
 def test_tcp(benchmark: Any, native: Callable[..., Figures]) -> None:
     figures = _measure(benchmark, native, "tcp")
     assert figures["call_48_ratio"]["median"] > 0
+
+
+def test_channel(benchmark: Any, native: Callable[..., Figures]) -> None:
+    figures = _measure(benchmark, native, "channel")
+    assert figures["call_48"]["kept"] > 0, "every sample was dropped: the machine is too busy"

@@ -70,30 +70,31 @@ static void reclaim(orion_channel_t *channel, uint32_t slot)
     orion_call_close(channel, slot);
 }
 
-/* Makes slot_hint a free slot; under the send lock. */
+bool orion_call_find(orion_channel_t *channel)
+{
+    for (uint32_t i = 0; i < ORION_CHANNEL_CALLS; i++) {
+        /* acquire: pairs with the releases in orion_call_close and orion_channel_call_cancel */
+        if (orion_load_acquire(&channel->calls[i].state) == ORION_CALL_CANCELLED)
+            reclaim(channel, i);
+        if (orion_load_acquire(&channel->calls[i].state) == ORION_CALL_FREE) {
+            channel->slot_hint = i;
+            return true;
+        }
+    }
+    return false;
+}
+
 orion_status_t orion_call_seek(orion_channel_t *channel, int64_t deadline)
 {
-    for (;;) {
-        uint32_t freed = orion_load_acquire(&channel->slots_freed);
-        for (uint32_t i = 0; i < ORION_CHANNEL_CALLS; i++) {
-            /* acquire: pairs with the releases in orion_call_close and orion_channel_call_cancel */
-            if (orion_load_acquire(&channel->calls[i].state) == ORION_CALL_CANCELLED)
-                reclaim(channel, i);
-            if (orion_load_acquire(&channel->calls[i].state) == ORION_CALL_FREE) {
-                channel->slot_hint = i;
-                return ORION_OK;
-            }
-        }
-        int64_t left = orion_time_left(deadline);
-        if (left <= 0)
-            return ORION_TIMEOUT;
-        /* whoever closes one does not fence for us: it may miss us once, hence the short sleep */
-        (void)orion_fetch_add(&channel->slot_seekers, 1);
-        (void)orion_futex_wait(&channel->slots_freed, freed, left < ORION_NS_PER_MS ? left : ORION_NS_PER_MS);
-        (void)orion_fetch_sub(&channel->slot_seekers, 1);
-        if (!orion_channel_live(channel))
-            return orion_channel_state(channel);
-    }
+    int64_t left = orion_time_left(deadline);
+    if (left <= 0)
+        return orion_channel_time_up(channel);
+    /* Neither whoever closes one nor a late answer to a cancelled call fences for us: hence the short sleep. */
+    uint32_t freed = orion_load_acquire(&channel->slots_freed);
+    (void)orion_fetch_add(&channel->slot_seekers, 1);
+    (void)orion_futex_wait(&channel->slots_freed, freed, left < ORION_NS_PER_MS ? left : ORION_NS_PER_MS);
+    (void)orion_fetch_sub(&channel->slot_seekers, 1);
+    return orion_channel_live(channel) ? ORION_OK : orion_channel_state(channel);
 }
 
 /* ---- waiting ---- */

@@ -239,19 +239,19 @@ static inline uint64_t orion_call_id(uint32_t slot, uint32_t sequence)
 {
     return (uint64_t)sequence << 32 | slot;
 }
+/* Makes slot_hint a free slot; under the send lock. false: there is none. */
+bool orion_call_find(orion_channel_t *channel);
+/* Waits for a slot to be given back; without the lock. */
 orion_status_t orion_call_seek(orion_channel_t *channel, int64_t deadline);
 void orion_call_close(orion_channel_t *channel, uint32_t slot);
 
-/* A slot and a sequence for the next call, under the send lock. */
-static inline orion_status_t orion_call_open(orion_channel_t *channel, int64_t deadline, uint32_t *slot_p,
-                                             uint32_t *sequence_p)
+/* A slot and a sequence for the next call, under the send lock. ORION_AGAIN: all are in use. */
+static inline orion_status_t orion_call_open(orion_channel_t *channel, uint32_t *slot_p, uint32_t *sequence_p)
 {
     /* acquire: pairs with the release in orion_call_close */
-    if (__builtin_expect(orion_load_acquire(&channel->calls[channel->slot_hint].state) != ORION_CALL_FREE, 0)) {
-        orion_status_t status = orion_call_seek(channel, deadline);
-        if (status != ORION_OK)
-            return status;
-    }
+    if (__builtin_expect(orion_load_acquire(&channel->calls[channel->slot_hint].state) != ORION_CALL_FREE, 0) &&
+        !orion_call_find(channel))
+        return ORION_AGAIN;
     orion_open_call_t *call = &channel->calls[channel->slot_hint];
     if (++channel->sequence == 0)
         channel->sequence = 1; /* 0 is what an unused slot says */

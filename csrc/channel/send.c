@@ -26,7 +26,7 @@ static __attribute__((noinline)) orion_status_t claim_slow(orion_channel_t *chan
         }
         int64_t left = orion_time_left(deadline);
         if (left <= 0)
-            return ORION_TIMEOUT;
+            return orion_channel_time_up(channel);
         if (orion_wait_changed(&channel->space_wait, &channel->policy, &where, channel->out.tail, left) != ORION_OK) {
             orion_status_t status = orion_channel_state(channel);
             if (status != ORION_OK)
@@ -183,11 +183,19 @@ static __attribute__((noinline)) orion_status_t send_slow(orion_channel_t *chann
         m.bytes = 0;
     }
     int64_t deadline = orion_deadline(timeout_ns);
-    status = orion_channel_enter(channel, &channel->send_lock, timeout_ns);
-    if (status != ORION_OK)
-        return status;
-    if (call_p != NULL)
-        status = orion_call_open(channel, deadline, &slot, &sequence);
+    for (;;) {
+        status = orion_channel_enter(channel, &channel->send_lock, timeout_ns);
+        if (status != ORION_OK)
+            return status;
+        if (call_p != NULL)
+            status = orion_call_open(channel, &slot, &sequence);
+        if (status != ORION_AGAIN)
+            break;
+        orion_lock_leave(&channel->send_lock); /* others may send meanwhile: their messages may be what frees a slot */
+        status = orion_call_seek(channel, deadline);
+        if (status != ORION_OK)
+            return status;
+    }
     if (status == ORION_OK) {
         status = bulk != NULL ? put_bulk(channel, &m, bulk, (uint16_t)slot, sequence, deadline)
                               : put(channel, &m, (uint16_t)slot, sequence, deadline);
@@ -225,7 +233,7 @@ orion_status_t orion_channel_call_begin(orion_channel_t *channel, uint32_t tag, 
     const outgoing_t m = {.kind = ORION_MESSAGE_CALL, .tag = tag, .data = data, .bytes = (uint32_t)bytes};
     if (is_small(channel, tag, bytes, bulk) && orion_lock_try(&channel->send_lock)) {
         uint32_t slot = 0, sequence = 0;
-        orion_status_t status = orion_call_open(channel, 0, &slot, &sequence);
+        orion_status_t status = orion_call_open(channel, &slot, &sequence);
         if (__builtin_expect(status == ORION_OK, 1)) {
             status = put(channel, &m, (uint16_t)slot, sequence, 0);
             if (__builtin_expect(status != ORION_OK, 0))
@@ -234,7 +242,7 @@ orion_status_t orion_channel_call_begin(orion_channel_t *channel, uint32_t tag, 
         orion_lock_leave(&channel->send_lock);
         if (__builtin_expect(status == ORION_OK, 1))
             *call_p = orion_call_id(slot, sequence);
-        if (__builtin_expect(status != ORION_TIMEOUT, 1) || timeout_ns == 0)
+        if (__builtin_expect(status != ORION_TIMEOUT && status != ORION_AGAIN, 1))
             return status;
     }
     return send_slow(channel, m, bytes, bulk, timeout_ns, call_p);

@@ -16,6 +16,7 @@
 
 #define PAGE 4096u
 #define POLLS_PER_LOOK 64
+#define PACKETS_PER_LOOK (2 * (int)ORION_CHANNEL_EXTENTS)
 
 #ifndef POLLRDHUP
 #define POLLRDHUP 0x2000
@@ -107,7 +108,8 @@ static orion_status_t map_extent(orion_channel_t *channel, const orion_packet_t 
 
 static void read_packets(orion_channel_t *channel)
 {
-    while (orion_channel_live(channel) && channel->socket >= 0) {
+    /* a bound: the other side may send as fast as we read */
+    for (int i = 0; i < PACKETS_PER_LOOK && orion_channel_live(channel) && channel->socket >= 0; i++) {
         uint8_t bytes[sizeof(orion_packet_t) + 1];
         char why[200] = "it died";
         size_t received;

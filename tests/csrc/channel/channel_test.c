@@ -146,6 +146,42 @@ static void unanswered_calls_time_out_and_their_slots_come_back(void)
     pair_close(&p);
 }
 
+typedef struct sender {
+    orion_channel_t *channel;
+    const void *data;
+    size_t bytes;
+    orion_status_t status;
+} sender_t;
+
+static void *begin_one(void *arg)
+{
+    uint64_t call;
+    sender_t *s = arg;
+    s->status = orion_channel_call_begin(s->channel, 7, s->data, s->bytes, NULL, -1, &call);
+    return NULL;
+}
+
+static void a_call_that_waits_for_a_slot_holds_up_nobody(void)
+{
+    pair_t p = pair_open(NULL);
+    pthread_t thread;
+    uint64_t call;
+    sender_t s = {p.a, "late", 4, ORION_AGAIN};
+    for (uint32_t i = 0; i < ORION_CHANNEL_CALLS; i++)
+        CHECK_EQUAL(orion_channel_call_begin(p.a, 1, "x", 1, NULL, 0, &call), ORION_OK);
+    MUST(pthread_create(&thread, NULL, begin_one, &s) == 0);
+    while (orion_load_relaxed(&p.a->slot_seekers) == 0)
+        (void)usleep(100);
+    CHECK_EQUAL(orion_channel_send(p.a, 2, "through", 7, NULL, SECOND), ORION_OK);
+    CHECK_EQUAL(orion_channel_receive(p.b, SECOND, &message), ORION_OK);
+    CHECK_EQUAL(orion_channel_reply(p.b, &message, ORION_MESSAGE_REPLY, 0, NULL, 0, NULL, 0), ORION_OK);
+    CHECK_EQUAL(orion_channel_call_await(p.a, orion_call_id(message.slot, message.sequence), SECOND, &message),
+                ORION_OK);
+    MUST(pthread_join(thread, NULL) == 0);
+    CHECK_EQUAL(s.status, ORION_OK);
+    pair_close(&p);
+}
+
 typedef struct caller {
     orion_channel_t *channel;
     uint64_t seed;
@@ -296,13 +332,6 @@ static void the_arena_is_bounded_and_long_messages_go_in_pieces(void)
     free(large);
     pair_close(&p);
 }
-
-typedef struct sender {
-    orion_channel_t *channel;
-    const void *data;
-    size_t bytes;
-    orion_status_t status;
-} sender_t;
 
 static void *send_one(void *arg)
 {
@@ -561,7 +590,8 @@ static void addresses_that_make_no_sense_say_why(void)
 
 CHECK_MAIN(CASE(messages_of_every_length_arrive_whole_and_in_order),
            CASE(a_full_ring_makes_the_sender_wait_and_loses_nothing), CASE(calls_bring_back_what_was_answered),
-           CASE(unanswered_calls_time_out_and_their_slots_come_back), CASE(threads_on_both_sides_share_a_channel),
+           CASE(unanswered_calls_time_out_and_their_slots_come_back),
+           CASE(a_call_that_waits_for_a_slot_holds_up_nobody), CASE(threads_on_both_sides_share_a_channel),
            CASE(blocks_go_over_without_a_copy_and_come_back), CASE(held_messages_and_blocks_outlive_the_channel),
            CASE(the_arena_is_bounded_and_long_messages_go_in_pieces), CASE(pieces_are_put_together_again),
            CASE(wrong_arguments_are_refused_and_harm_nothing), CASE(what_was_sent_before_closing_is_still_received),

@@ -31,7 +31,7 @@ def main() -> None:
         child = subprocess.Popen([sys.executable, __file__, name])
         channel = listener.accept(SECONDS)
     base = cupy.arange(1000, dtype="f4")
-    square = cupy.asfortranarray(cupy.arange(12, dtype="i8").reshape(3, 4))
+    square = cupy.arange(12, dtype="i8").reshape(4, 3).T  # contiguous the other way
     channel.send_array(base)
     assert channel.recv(SECONDS) == b"float32 (1000,) 999000"
     assert float(base[999]) == 1998.0

@@ -17,7 +17,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from orion_shm import _messages
+from orion_shm import _dlpack, _messages
 
 if TYPE_CHECKING:
     from orion_shm._channel import Channel
@@ -28,7 +28,9 @@ HEAD = struct.Struct("<64sQ64s16s")
 
 SUCCESS, NOT_SUPPORTED = 0, 801
 POINTER_CONTEXT, POINTER_BUFFER_ID = 1, 7
-EVENT_FLAGS = 0x2 | 0x4  # no timing, interprocess
+EVENT_NO_TIMING = 0x2
+EVENT_FLAGS = EVENT_NO_TIMING | 0x4  # interprocess
+DLPACK_CUDA = 2
 LAZY_PEER_ACCESS = 1
 LEGACY_STREAM = 1
 EXPORTS_KEPT = 256
@@ -184,14 +186,25 @@ def export(channel: Channel, value: Any) -> bytes:
 class Allocation:
     """An allocation of the other process, open until the last array in it goes."""
 
-    def __init__(self, cuda: Driver, context: ctypes.c_void_p, handle: _Handle) -> None:
-        self.cuda, self.context = cuda, context
+    def __init__(
+        self, cuda: Driver, context: ctypes.c_void_p, device: int, handle: _Handle
+    ) -> None:
+        self.cuda, self.context, self.device = cuda, context, device
         base, size, opened = ctypes.c_uint64(), ctypes.c_size_t(), ctypes.c_uint64()
         with _Current(context):
             cuda("cuIpcOpenMemHandle_v2", ctypes.byref(opened), handle, LAZY_PEER_ACCESS)
             cuda("cuMemGetAddressRange_v2", ctypes.byref(base), ctypes.byref(size), opened)
         self.pointer, self.bytes = opened.value, size.value
         weakref.finalize(self, _close, cuda, context, self.pointer)
+
+    def order_behind_legacy(self, stream: int | None) -> None:
+        """What is ready on the legacy default stream is ready on this one."""
+        event = ctypes.c_void_p()
+        with _Current(self.context):
+            self.cuda("cuEventCreate", ctypes.byref(event), EVENT_NO_TIMING)
+            self.cuda("cuEventRecord", event, ctypes.c_void_p(LEGACY_STREAM))
+            self.cuda("cuStreamWaitEvent", ctypes.c_void_p(stream), event, 0)
+            self.cuda("cuEventDestroy_v2", event)
 
 
 def _close(cuda: Driver, context: ctypes.c_void_p, pointer: int) -> None:
@@ -200,7 +213,7 @@ def _close(cuda: Driver, context: ctypes.c_void_p, pointer: int) -> None:
 
 
 class CudaArray:
-    """An array in memory that another process allocated. `cupy.asarray(it)`, `torch.as_tensor(it, device="cuda")` and
+    """An array in memory that another process allocated. `cupy.asarray(it)`, `torch.from_dlpack(it)` and
     `numba.cuda.as_cuda_array(it)` are arrays of their kind over the same memory, which they keep open."""
 
     def __init__(
@@ -208,27 +221,39 @@ class CudaArray:
     ) -> None:
         self.allocation = allocation
         self.dtype, self.shape = dtype, shape
-        strides = None
+        self.strides: tuple[int, ...] | None = None
         if order == "F":
-            strides = tuple(dtype.itemsize * math.prod(shape[:i]) for i in range(len(shape)))
+            self.strides = tuple(dtype.itemsize * math.prod(shape[:i]) for i in range(len(shape)))
+        self.pointer = allocation.pointer + offset
         self.__cuda_array_interface__ = {
             "shape": shape,
             "typestr": dtype.str,
             "descr": dtype.descr,
-            "data": (allocation.pointer + offset, False),
-            "strides": strides,
+            "data": (self.pointer, False),
+            "strides": self.strides,
             "stream": LEGACY_STREAM,
             "version": 3,
         }
 
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return DLPACK_CUDA, self.allocation.device
 
-def _context(cuda: Driver, uuid: bytes) -> ctypes.c_void_p:
+    def __dlpack__(self, stream: int | None = None, **options: Any) -> Any:
+        """stream: the consumer's, which is made to wait for the array; -1 = it shall not."""
+        if stream not in (None, -1, LEGACY_STREAM):
+            self.allocation.order_behind_legacy(stream)
+        return _dlpack.capsule(
+            self, self.pointer, self.__dlpack_device__(), self.dtype, self.shape, self.strides
+        )
+
+
+def _device(cuda: Driver, uuid: bytes) -> int:
     device = cuda.devices.get(uuid)
     if device is None:
         raise RuntimeError(
             "a CUDA array came that lies on a device which this process does not have"
         )
-    return _primary_context(device)
+    return device
 
 
 @functools.cache
@@ -247,11 +272,12 @@ def load(channel: Channel, data: bytes) -> CudaArray:
     handle, offset, event_handle, uuid = HEAD.unpack_from(data)
     dtype, shape, order, _ = _messages.read_array_head(data[HEAD.size :])
     cuda = driver()
-    context = _context(cuda, uuid)
+    device = _device(cuda, uuid)
+    context = _primary_context(device)
     with cuda.lock:
         allocation = cuda.opened.get(handle)
         if allocation is None:
-            allocation = Allocation(cuda, context, _Handle.from_buffer_copy(handle))
+            allocation = Allocation(cuda, context, device, _Handle.from_buffer_copy(handle))
             cuda.opened[handle] = allocation
         if offset + math.prod(shape) * dtype.itemsize > allocation.bytes:
             raise _messages.MalformedError(

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import ctypes
+import gc
+import weakref
 from typing import Any
 
 import numpy as np
@@ -70,3 +72,50 @@ def test_without_a_driver_one_sentence_says_what_to_do(monkeypatch: pytest.Monke
     with pytest.raises(RuntimeError, match="orion run"):
         cuda_arrays.export(None, Claims())  # type: ignore[arg-type]
     cuda_arrays.driver.cache_clear()
+
+
+class HostAllocation:
+    """Memory of a NumPy array where a device's would be."""
+
+    device = 0
+
+    def __init__(self, array: np.ndarray[Any, Any]) -> None:
+        self.array, self.pointer = array, array.ctypes.data
+
+
+class HostArray(cuda_arrays.CudaArray):
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 1, 0
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", ["f4", "i8", "u1", "c16", "?"])
+def test_a_dlpack_capsule_is_a_view_that_keeps_its_memory(order: str, dtype: str) -> None:
+    whole = np.arange(20).astype(dtype)
+    part = whole[8:].reshape((3, 4), order=order)  # type: ignore[call-overload]
+    owner = HostAllocation(whole)
+    made = HostArray(owner, 8 * whole.itemsize, whole.dtype, (3, 4), order)  # type: ignore[arg-type]
+    view = np.from_dlpack(made)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(view, part)
+    assert np.shares_memory(view, whole)
+    alive = weakref.ref(owner)
+    del made, owner
+    gc.collect()
+    assert alive() is not None
+    del view
+    gc.collect()
+    assert alive() is None
+
+
+def test_a_capsule_that_nobody_takes_keeps_nothing() -> None:
+    owner = HostAllocation(np.arange(4))
+    made = HostArray(owner, 0, owner.array.dtype, (4,), "C")  # type: ignore[arg-type]
+    alive = weakref.ref(owner)
+    unused = made.__dlpack__()
+    del made, owner, unused
+    gc.collect()
+    assert alive() is None
+    dates = np.zeros(3, "M8[s]")
+    odd = HostArray(HostAllocation(dates), 0, dates.dtype, (3,), "C")  # type: ignore[arg-type]
+    with pytest.raises(BufferError, match="no type"):
+        odd.__dlpack__()

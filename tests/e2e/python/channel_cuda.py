@@ -19,6 +19,7 @@ def answer(name: str) -> None:
     with orion_shm.connect(name, SECONDS) as channel:
         for array in channel:
             mine = cupy.asarray(array)
+            assert cupy.from_dlpack(array).data.ptr == mine.data.ptr
             mine *= 2
             cupy.cuda.Device().synchronize()
             assert mine.data.ptr == array.__cuda_array_interface__["data"][0]

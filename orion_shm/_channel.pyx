@@ -42,6 +42,7 @@ cdef extern from "orion/channel.h" nogil:
     ctypedef struct orion_channel_options_t:
         uint64_t arena_limit
         bool any_user
+        bool (*keep_waiting)() noexcept
     ctypedef struct orion_bulk_t:
         const void *data
         size_t bytes
@@ -92,6 +93,10 @@ cdef extern from "orion/channel.h" nogil:
     void orion_channel_shutdown(orion_channel_t *)
     void orion_channel_free(orion_channel_t *)
 
+cdef extern from "Python.h":
+    int check_signals "PyErr_CheckSignals"()  # without raising: the exception stays set
+    void *error_set "PyErr_Occurred"()
+
 cdef extern from "time.h" nogil:
     ctypedef long time_t
     struct timespec:
@@ -119,6 +124,15 @@ class ProtocolError(ConnectionAbortedError):
 
 class RemoteError(RuntimeError):
     """The handler on the other side raised; the text is its exception."""
+
+
+cdef bool _keep_waiting() noexcept with gil:
+    """Asked by a thread that waits in C to send: Ctrl-C ends that."""
+    return error_set() == NULL and check_signals() == 0
+
+
+cdef int _raise_what_is_set() except -1:
+    return -1 if error_set() != NULL else 0
 
 
 cdef int64_t _now():
@@ -263,6 +277,7 @@ cdef class Channel:
                 wait = _slice(deadline)
                 with nogil:
                     status = orion_channel_send(self.channel, tag, data, bytes, bulk, wait)
+                _raise_what_is_set()
                 if status == ORION_TIMEOUT:
                     PyErr_CheckSignals()
                     if wait == 0:
@@ -277,6 +292,7 @@ cdef class Channel:
         cdef orion_status_t status
         with nogil:
             status = orion_channel_send(self.channel, tag, data, bytes, bulk, timeout_ns)
+        _raise_what_is_set()
         if status != ORION_OK:
             raise self._error(status, False)
         return 0
@@ -395,6 +411,7 @@ cdef class Channel:
         cdef orion_status_t status
         with nogil:
             status = orion_block_create(self.channel, bytes if bytes > 0 else 1, timeout_ns, &block.block)
+        _raise_what_is_set()
         if status == ORION_TIMEOUT or status == ORION_NO_MEMORY:
             return None
         if status != ORION_OK:
@@ -433,6 +450,8 @@ cdef class Channel:
             wait = _slice(deadline)
             with nogil:
                 status = orion_channel_receive(self.channel, wait, message)
+            if status == ORION_TIMEOUT:
+                _raise_what_is_set()
             if status != ORION_TIMEOUT or wait == 0:
                 return status
             PyErr_CheckSignals()
@@ -524,7 +543,11 @@ cdef class Channel:
                 wait = _slice(deadline) if bulk == NULL else timeout_ns
                 with nogil:
                     status = orion_channel_call_begin(self.channel, tag, data, bytes, bulk, wait, &call)
-                PyErr_CheckSignals()
+                if status == ORION_OK and error_set() != NULL:
+                    orion_channel_call_cancel(self.channel, call)
+                _raise_what_is_set()
+                if status == ORION_TIMEOUT:
+                    PyErr_CheckSignals()
                 if bulk != NULL or wait == 0:
                     break
         if status != ORION_OK:
@@ -619,52 +642,52 @@ cdef class Channel:
         cdef uint64_t call = self._begin_any(value, True, timeout_ns)
         return self._finish(call, timeout_ns if deadline < 0 else max(0, deadline - _now()))
 
-    cdef int _reply(self, const orion_message_t *request, orion_message_kind_t kind, object value,
-                    bint as_object) except -1:
-        cdef Py_buffer view
-        cdef orion_bulk_t bulk
-        cdef orion_bulk_t *with_bulk = NULL
+    cdef int _reply_raw(self, const orion_message_t *request, orion_message_kind_t kind, uint32_t tag,
+                        const void *data, size_t bytes, orion_bulk_t *bulk) except -1:
         cdef orion_status_t status
-        cdef bytes head
-        cdef uint32_t tag = TAG_BYTES
-        if value is None and not as_object:
-            value = b""
-        if type(value) is bytes and not as_object:
-            status = orion_channel_reply(self.channel, request, kind, TAG_BYTES, PyBytes_AS_STRING(value),
-                                         PyBytes_GET_SIZE(value), NULL, -1)
-            if status != ORION_OK:
-                raise self._error(status, False)
-            return 0
-        if as_object:
-            head, parts, places, total = _messages.object_out(value)
-            data = _messages.join(parts, places, total)
-            block = None
-            tag = TAG_OBJECT
-        elif _messages.is_array(value):
-            tag_out, head, contiguous, block = self._array_parts(value)
-            tag = tag_out
-            data = _messages.raw(contiguous) if contiguous is not None else b""
-        else:
-            head, data, block = b"", value, None
-        PyObject_GetBuffer(data, &view, PyBUF_ANY_CONTIGUOUS)
-        try:
-            if tag != TAG_BYTES and (block is not None or
-                                     PyBytes_GET_SIZE(head) + view.len > ORION_CHANNEL_INLINE):
-                bulk.data, bulk.bytes = view.buf, view.len
-                bulk.block = (<_Block>block).block if block is not None else NULL
-                with_bulk = &bulk
-            elif tag != TAG_BYTES:
-                head = head + PyBytes_FromStringAndSize(<char *>view.buf, view.len)
-            if tag == TAG_BYTES:
-                status = orion_channel_reply(self.channel, request, kind, tag, view.buf, view.len, NULL, -1)
-            else:
-                status = orion_channel_reply(self.channel, request, kind, tag, PyBytes_AS_STRING(head),
-                                             PyBytes_GET_SIZE(head), with_bulk, -1)
-        finally:
-            PyBuffer_Release(&view)
+        if bulk == NULL and bytes <= ORION_CHANNEL_INLINE:
+            status = orion_channel_reply(self.channel, request, kind, tag, data, bytes, NULL, 0)
+        else:  # it may wait for room
+            with nogil:
+                status = orion_channel_reply(self.channel, request, kind, tag, data, bytes, bulk, -1)
+            _raise_what_is_set()
         if status != ORION_OK:
             raise self._error(status, False)
         return 0
+
+    cdef int _reply(self, const orion_message_t *request, object value, bint as_object) except -1:
+        cdef Py_buffer view
+        cdef orion_bulk_t bulk
+        cdef bytes head
+        cdef uint32_t tag
+        if as_object:
+            tag = TAG_OBJECT
+            head, parts, places, total = _messages.object_out(value)
+            data, block = _messages.join(parts, places, total), None
+        elif value is None or type(value) is bytes:
+            head = value or b""
+            return self._reply_raw(request, ORION_MESSAGE_REPLY, TAG_BYTES, PyBytes_AS_STRING(head),
+                                   PyBytes_GET_SIZE(head), NULL)
+        elif _messages.is_array(value):
+            out, head, contiguous, block = self._array_parts(value)
+            tag = out
+            data = _messages.raw(contiguous) if contiguous is not None else b""
+        else:
+            tag, head, data, block = TAG_BYTES, b"", value, None
+        PyObject_GetBuffer(data, &view, PyBUF_ANY_CONTIGUOUS)
+        try:
+            if tag == TAG_BYTES:
+                return self._reply_raw(request, ORION_MESSAGE_REPLY, tag, view.buf, view.len, NULL)
+            if block is None and PyBytes_GET_SIZE(head) + view.len <= ORION_CHANNEL_INLINE:
+                head = head + PyBytes_FromStringAndSize(<char *>view.buf, view.len)
+                return self._reply_raw(request, ORION_MESSAGE_REPLY, tag, PyBytes_AS_STRING(head),
+                                       PyBytes_GET_SIZE(head), NULL)
+            bulk.data, bulk.bytes = view.buf, view.len
+            bulk.block = (<_Block>block).block if block is not None else NULL
+            return self._reply_raw(request, ORION_MESSAGE_REPLY, tag, PyBytes_AS_STRING(head),
+                                   PyBytes_GET_SIZE(head), &bulk)
+        finally:
+            PyBuffer_Release(&view)
 
     def serve(self, handler, timeout=None):
         """Answers calls with `handler(data)` until the other side closes the channel; returns how many messages came.
@@ -696,7 +719,7 @@ cdef class Channel:
             _copy_request(&request, &message)
             try:
                 value = handler(self._decode(&message))
-                self._reply(&request, ORION_MESSAGE_REPLY, value, as_object)
+                self._reply(&request, value, as_object)
             except (BrokenPipeError, ConnectionError):
                 if orion_channel_state(self.channel) == ORION_OK:
                     self._explain(&request)
@@ -898,6 +921,7 @@ cdef orion_channel_options_t _options(object arena_limit, bint any_user) except 
         raise ValueError(f"arena_limit is {arena_limit}: give a number of bytes")
     options.arena_limit = arena_limit
     options.any_user = any_user
+    options.keep_waiting = _keep_waiting
     return options
 
 

@@ -132,7 +132,7 @@ static orion_status_t await_release(orion_channel_t *channel, int64_t deadline)
     orion_lock_leave(&channel->arena_lock);
     orion_status_t status = ORION_OK;
     if (orion_wait_changed(&wait, &channel->policy, &where, seen, left) != ORION_OK)
-        status = orion_channel_state(channel);
+        status = orion_channel_wait_on(channel);
     orion_lock_enter(&channel->arena_lock);
     return status;
 }

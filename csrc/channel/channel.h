@@ -59,6 +59,7 @@ struct orion_channel {
     orion_wait_policy_t policy;
     bool movable;                       /* the listening side's waits may move their thread off a shared processor */
     uint64_t send_limit, receive_limit; /* bytes of arena */
+    bool (*keep_waiting)(void);         /* NULL = for ever */
     int32_t peer_pid;
     orion_segment_t own_segment, peer_segment;
 
@@ -150,6 +151,8 @@ static inline int64_t orion_time_left(int64_t deadline)
 /* Time is up: ORION_TIMEOUT, or how the channel ended. Whoever only ever polls is told of a death, too: now and then this
  * is a system call. */
 orion_status_t orion_channel_time_up(orion_channel_t *channel);
+/* A sender's wait ended without what it waited for: does the other side live, does our caller still want it? */
+orion_status_t orion_channel_wait_on(orion_channel_t *channel);
 /* Enters a lock before the time is up; ORION_INVALID in a forked child. */
 orion_status_t orion_channel_enter_slow(orion_channel_t *channel, orion_lock_t *lock, int64_t timeout_ns);
 

@@ -154,6 +154,7 @@ orion_status_t orion_channel_open(int socket, const orion_channel_options_t *opt
     }
     channel->socket = socket;
     channel->movable = listening;
+    channel->keep_waiting = options->keep_waiting;
     orion_status_t status = check_user(socket, options->any_user, &channel->peer_pid, why, why_bytes);
     if (status == ORION_REFUSED && listening) {
         mine.kind = ORION_PACKET_REFUSAL;

@@ -28,7 +28,7 @@ static __attribute__((noinline)) orion_status_t claim_slow(orion_channel_t *chan
         if (left <= 0)
             return orion_channel_time_up(channel);
         if (orion_wait_changed(&channel->space_wait, &channel->policy, &where, channel->out.tail, left) != ORION_OK) {
-            orion_status_t status = orion_channel_state(channel);
+            orion_status_t status = orion_channel_wait_on(channel);
             if (status != ORION_OK)
                 return status;
         }

@@ -167,6 +167,14 @@ orion_status_t orion_channel_time_up(orion_channel_t *channel)
     return status == ORION_OK ? ORION_TIMEOUT : status;
 }
 
+orion_status_t orion_channel_wait_on(orion_channel_t *channel)
+{
+    orion_status_t status = orion_channel_state(channel);
+    if (status == ORION_OK && channel->keep_waiting != NULL && !channel->keep_waiting())
+        return ORION_TIMEOUT;
+    return status;
+}
+
 const char *orion_channel_why(const orion_channel_t *channel, bool *clean_p)
 {
     uint32_t state = orion_load_acquire(channel->state); /* pairs with the exchange in end_locked */
@@ -200,6 +208,8 @@ orion_status_t orion_channel_enter_slow(orion_channel_t *channel, orion_lock_t *
             return orion_lock_try(lock) ? ORION_OK : ORION_TIMEOUT;
         if (orion_lock_wait(lock, left))
             return ORION_OK;
+        if (channel->keep_waiting != NULL && !channel->keep_waiting())
+            return ORION_TIMEOUT;
     }
 }
 

@@ -291,6 +291,25 @@ def test_what_fits_no_block_goes_in_pieces(name: str) -> None:
     ends.client.close()
 
 
+def test_an_answer_waits_for_memory_that_the_caller_still_holds(name: str) -> None:
+    ends = Ends(name, arena_limit=1 << 20)
+    serving = threading.Thread(target=ends.server.serve, args=(lambda _: np.ones(90_000),))
+    serving.start()
+    first = ends.client.call(b"", SECONDS)
+    got: list[float] = []
+    calling = threading.Thread(target=lambda: got.append(ends.client.call(b"", SECONDS).sum()))
+    calling.start()
+    with pytest.raises(TimeoutError):
+        ends.client.recv(0.05)  # this thread runs on meanwhile
+    assert not got
+    assert first.sum() == 90_000
+    del first
+    calling.join(SECONDS)
+    assert got == [90_000]
+    ends.client.close()
+    serving.join(SECONDS)
+
+
 class Tensor:
     """A DLPack tensor that says nothing else of itself."""
 
@@ -442,12 +461,38 @@ def test_a_forked_child_may_not_use_the_channel(ends: Ends) -> None:
     assert ends.server.recv(SECONDS) == b"mine"
 
 
-def test_ctrl_c_ends_a_wait(ends: Ends) -> None:
+@pytest.fixture
+def interrupted() -> Iterator[None]:
+    """Ctrl-C in a moment, also where this process was started with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
+    yield
+    timer.join()
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interrupted")
+def test_ctrl_c_ends_a_receive(ends: Ends) -> None:
     with pytest.raises(KeyboardInterrupt):
         ends.client.recv(SECONDS)
-    timer.join()
+
+
+@pytest.mark.usefixtures("interrupted")
+def test_ctrl_c_ends_a_call(ends: Ends) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        ends.client.call(b"never answered", SECONDS)
+
+
+@pytest.mark.parametrize("way", ["send", "call"])
+@pytest.mark.usefixtures("interrupted")
+def test_ctrl_c_ends_a_long_message_that_nobody_takes(name: str, way: str) -> None:
+    ends = Ends(name, arena_limit=1 << 20)
+    with pytest.raises(KeyboardInterrupt):
+        getattr(ends.client, way)(bytes(5 << 20))
+    ends.client.send(b"next")
+    assert ends.server.recv(SECONDS) == b"next"  # what was given up is never seen
+    ends.client.close()
 
 
 # ---- addresses

@@ -36,6 +36,8 @@ typedef struct orion_block orion_block_t;
 typedef struct orion_channel_options {
     uint64_t arena_limit; /* bytes of shared memory for large messages that this side may create; 0 = 1 GiB */
     bool any_user;        /* let processes of other users be the other end (default: this user and root) */
+    /* NULL, or asked now and then by a thread that waits to send: false gives up, with ORION_TIMEOUT */
+    bool (*keep_waiting)(void);
 } orion_channel_options_t;
 
 /* ---- opening; on failure `why` holds one sentence that names the address and the remedy ---- */

@@ -68,7 +68,7 @@ fuzz: $(SANITIZE)/build.ninja
 
 soak:
 	@$(BOOTSTRAP) test
-	ORION_HOSTILE_WORDS=$(WORDS) ORION_KILLS=$(KILLS) ORION_TEST_ALARM=36000 $(BIN)/meson test -C build/venv --print-errorlogs --timeout-multiplier 0 transport_hostile transport_kill
+	ORION_HOSTILE_WORDS=$(WORDS) ORION_KILLS=$(KILLS) ORION_TEST_ALARM=36000 $(BIN)/meson test -C build/venv --print-errorlogs --timeout-multiplier 0 transport_hostile transport_kill channel_channel_hostile channel_kill
 	ORION_SOAK=1 ORION_KILLS=$(KILLS) $(BIN)/pytest tests/e2e/test_kills.py --timeout 0 $(ARGS)
 
 gpu-check:

@@ -81,3 +81,8 @@ def perftest(library: Path, size: int) -> float | None:
             return None
         finally:
             server.kill()
+
+
+def test_channel(benchmark: Any, native: Callable[..., Figures]) -> None:
+    figures = _measure(benchmark, native, "channel")
+    assert figures["call_48"]["kept"] > 0, "every sample was dropped: the machine is too busy"

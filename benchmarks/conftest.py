@@ -28,7 +28,13 @@ def _compile(name: str, folder: Path) -> Path:
         sources += sorted((ROOT / "csrc" / part).glob("*.c"))
     program = folder / name
     command = [os.environ.get("CC", "cc"), "-std=gnu11", "-O2", "-fno-strict-aliasing"]
-    command += ["-D_GNU_SOURCE=", f"-I{ROOT / 'csrc'}", "-o", str(program)]
+    command += [
+        "-D_GNU_SOURCE=",
+        f"-I{ROOT / 'csrc'}",
+        f"-I{ROOT / 'csrc/include'}",
+        "-o",
+        str(program),
+    ]
     command += [*map(str, sources), "-lpthread", "-ldl"]
     subprocess.run(command, check=True)
     return program

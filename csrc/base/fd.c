@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -21,28 +22,34 @@ void orion_fd_close(int fd)
     errno = saved;
 }
 
+typedef union control { /* the union aligns the buffer */
+    struct cmsghdr header;
+    char bytes[CMSG_SPACE(sizeof(int) * ORION_FDS_MAX)];
+} control_t;
+
+static void attach(struct msghdr *message, control_t *control, const int *fds, int fd_count)
+{
+    memset(control, 0, sizeof(*control));
+    message->msg_control = control->bytes;
+    message->msg_controllen = CMSG_SPACE(sizeof(int) * (size_t)fd_count);
+    struct cmsghdr *header = CMSG_FIRSTHDR(message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(int) * (size_t)fd_count);
+    memcpy(CMSG_DATA(header), fds, sizeof(int) * (size_t)fd_count);
+}
+
 orion_status_t orion_fd_send(int socket, const void *data, size_t bytes, const int *fds, int fd_count)
 {
-    union { /* the union aligns the control buffer */
-        struct cmsghdr header;
-        char bytes[CMSG_SPACE(sizeof(int) * ORION_FDS_MAX)];
-    } control;
+    control_t control;
     if (fd_count < 0 || fd_count > ORION_FDS_MAX)
         return ORION_INVALID;
     const char *at = data;
     while (bytes > 0) {
         struct iovec part = {.iov_base = (void *)(uintptr_t)at, .iov_len = bytes};
         struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
-        if (fd_count > 0) {
-            memset(&control, 0, sizeof(control));
-            message.msg_control = control.bytes;
-            message.msg_controllen = CMSG_SPACE(sizeof(int) * (size_t)fd_count);
-            struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-            header->cmsg_level = SOL_SOCKET;
-            header->cmsg_type = SCM_RIGHTS;
-            header->cmsg_len = CMSG_LEN(sizeof(int) * (size_t)fd_count);
-            memcpy(CMSG_DATA(header), fds, sizeof(int) * (size_t)fd_count);
-        }
+        if (fd_count > 0)
+            attach(&message, &control, fds, fd_count);
         ssize_t n = sendmsg(socket, &message, MSG_NOSIGNAL);
         if (n < 0 && errno == EINTR)
             continue;
@@ -74,8 +81,7 @@ static void collect(struct msghdr *message, int *fds, int fd_room, int *count_p)
     }
 }
 
-/* Readable before the deadline? */
-static orion_status_t await_readable(int socket, int64_t deadline_ns)
+orion_status_t orion_fd_await_readable(int socket, int64_t deadline_ns)
 {
     for (;;) {
         int timeout_ms = -1;
@@ -98,17 +104,14 @@ static orion_status_t await_readable(int socket, int64_t deadline_ns)
 
 orion_status_t orion_fd_receive(int socket, void *data, size_t bytes, int *fds, int fd_room, int64_t deadline_ns)
 {
-    union {
-        struct cmsghdr header;
-        char bytes[CMSG_SPACE(sizeof(int) * ORION_FDS_MAX)];
-    } control;
+    control_t control;
     int count = 0;
     for (int i = 0; i < fd_room; i++)
         fds[i] = -1;
     orion_status_t status = ORION_OK;
     char *at = data;
     while (bytes > 0) {
-        status = await_readable(socket, deadline_ns);
+        status = orion_fd_await_readable(socket, deadline_ns);
         if (status != ORION_OK)
             goto err;
         struct iovec part = {.iov_base = at, .iov_len = bytes};
@@ -133,6 +136,56 @@ err:
         fds[i] = -1;
     }
     return status;
+}
+
+orion_status_t orion_fd_receive_packet(int socket, void *data, size_t room, size_t *bytes_p, int *fds, int fd_room)
+{
+    control_t control;
+    int count = 0, saved = errno;
+    for (int i = 0; i < fd_room; i++)
+        fds[i] = -1;
+    struct iovec part = {.iov_base = data, .iov_len = room};
+    struct msghdr message = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control)};
+    ssize_t n;
+    bool reset = false; /* said once, before what lies there can be read: the other end closed with packets unread */
+    do {
+        n = recvmsg(socket, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+    } while (n < 0 && (errno == EINTR || (errno == ECONNRESET && !reset && (reset = true))));
+    orion_status_t status = ORION_OK;
+    if (n > 0) {
+        collect(&message, fds, fd_room, &count);
+        *bytes_p = (size_t)n;
+    } else if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+        status = ORION_AGAIN;
+    } else {
+        status = n == 0 || errno == ECONNRESET ? ORION_PEER_GONE : ORION_SYSTEM;
+    }
+    errno = saved;
+    return status;
+}
+
+orion_status_t orion_fd_send_packet(int socket, const void *data, size_t bytes, const int *fds, int fd_count)
+{
+    control_t control;
+    struct iovec part = {.iov_base = (void *)(uintptr_t)data, .iov_len = bytes};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+    if (fd_count < 0 || fd_count > ORION_FDS_MAX)
+        return ORION_INVALID;
+    if (fd_count > 0)
+        attach(&message, &control, fds, fd_count);
+    ssize_t n;
+    int saved = errno;
+    do {
+        n = sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    } while (n < 0 && errno == EINTR);
+    int error = errno;
+    errno = saved;
+    if (n == (ssize_t)bytes)
+        return ORION_OK;
+    if (n < 0 && (error == EAGAIN || error == EWOULDBLOCK || error == ETOOMANYREFS))
+        return ORION_AGAIN;
+    return n < 0 && (error == EPIPE || error == ECONNRESET || error == ENOTCONN) ? ORION_PEER_GONE : ORION_SYSTEM;
 }
 
 orion_status_t orion_fd_witness(int socket)

@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Messages in: the next record as a private copy, the bulk it names resolved. See channel.h. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "channel/channel.h"
+
+#define STREAM 8        /* messages in a row */
+#define GATHER_LOOKS 32 /* about 1 us */
+
+static orion_status_t broken(orion_channel_t *channel, const char *how)
+{
+    orion_channel_end(channel, ORION_PROTOCOL, "the other process broke the protocol: %s", how);
+    return ORION_PROTOCOL;
+}
+
+/* Tells the other side what is consumed, and wakes it if it sleeps on a full ring. */
+static void publish_tail(orion_channel_t *channel)
+{
+    if (!orion_ring_publish(&channel->in))
+        return;
+    orion_wake_order(channel->policy.membarrier);
+    if (orion_load_relaxed(&channel->peer->space_waiting) != 0)
+        (void)orion_futex_wake(&channel->own->tail, ORION_WAKE_ALL);
+}
+
+/* ---- pieces ---- */
+
+static void pieces_forget(orion_channel_t *channel)
+{
+    free(channel->pieces.data);
+    channel->pieces.data = NULL;
+}
+
+static orion_status_t pieces_begin(orion_channel_t *channel, const orion_record_t *record, uint64_t bytes)
+{
+    if (bytes == 0 || bytes > SIZE_MAX / 2)
+        return broken(channel, "it announced a message of impossible length");
+    /* Nothing is touched before it comes: an announcement alone costs addresses only, and no more than there is memory. */
+    channel->pieces.data = orion_memory_available(bytes) ? malloc(bytes) : NULL;
+    if (channel->pieces.data == NULL) {
+        orion_channel_end(channel, ORION_NO_MEMORY, "no memory for a message of %llu bytes", (unsigned long long)bytes);
+        return ORION_NO_MEMORY;
+    }
+    channel->pieces.bytes = bytes;
+    channel->pieces.filled = 0;
+    channel->pieces.record_bytes = record->bytes;
+    memcpy(channel->pieces.record, record, record->bytes);
+    return ORION_AGAIN;
+}
+
+static orion_status_t pieces_add(orion_channel_t *channel, const orion_bulk_place_t *place)
+{
+    const void *data;
+    if (channel->pieces.data == NULL)
+        return broken(channel, "a piece came without the message that it belongs to");
+    orion_status_t status = orion_place_resolve(channel, place, &data);
+    if (status != ORION_OK)
+        return status;
+    if (place->bytes > channel->pieces.bytes - channel->pieces.filled)
+        return broken(channel, "the pieces of a message are longer than it was announced to be");
+    memcpy(channel->pieces.data + channel->pieces.filled, data, place->bytes);
+    channel->pieces.filled += place->bytes;
+    orion_place_release(channel, orion_place_reference(place));
+    return channel->pieces.filled == channel->pieces.bytes ? ORION_OK : ORION_AGAIN;
+}
+
+/* ---- records ---- */
+
+static inline void describe(orion_message_t *message, const orion_record_t *record, uint32_t extra, uint32_t bytes)
+{
+    message->kind = (orion_message_kind_t)(record->opcode & 7);
+    message->tag = record->opcode >> ORION_CHANNEL_TAG_SHIFT;
+    message->data = (const uint8_t *)orion_record_payload_const(record) + extra;
+    message->bytes = bytes;
+    message->bulk.data = NULL;
+    message->bulk.bytes = 0;
+    message->slot = record->slot;
+    message->sequence = record->sequence;
+}
+
+static void set_bulk(orion_message_t *message, const void *data, size_t bytes)
+{
+    message->bulk.data = data;
+    message->bulk.bytes = bytes;
+    if ((((const orion_record_t *)(const void *)message->copy)->opcode & ORION_CHANNEL_WHOLE) != 0) {
+        message->data = data;
+        message->bytes = bytes;
+    }
+}
+
+/* A record with bulk. ORION_AGAIN: the message is not complete yet. */
+static __attribute__((noinline)) orion_status_t take_bulk(orion_channel_t *channel, orion_message_t *message,
+                                                          const orion_record_t *record, uint32_t bytes)
+{
+    orion_bulk_place_t place;
+    const void *data;
+    memcpy(&place, orion_record_payload_const(record), sizeof(place));
+    if ((record->opcode & 7) == ORION_CHANNEL_PART) {
+        orion_status_t status = pieces_add(channel, &place);
+        if (status != ORION_OK)
+            return status;
+        memcpy(message->copy, channel->pieces.record, channel->pieces.record_bytes);
+        record = (const orion_record_t *)(const void *)message->copy;
+        describe(message, record, sizeof(place),
+                 channel->pieces.record_bytes - ORION_RECORD_HEADER - (uint32_t)sizeof(place) -
+                     (record->opcode >> ORION_CHANNEL_PADDING_SHIFT & 7));
+        message->assembled = channel->pieces.data;
+        channel->pieces.data = NULL;
+        set_bulk(message, message->assembled, channel->pieces.bytes);
+        return ORION_OK;
+    }
+    pieces_forget(channel);
+    if (place.extent == ORION_EXTENT_PIECES)
+        return pieces_begin(channel, record, place.bytes);
+    orion_status_t status = orion_place_resolve(channel, &place, &data);
+    if (status != ORION_OK)
+        return status;
+    describe(message, record, sizeof(place), bytes - (uint32_t)sizeof(place));
+    message->reference = orion_place_reference(&place);
+    set_bulk(message, data, place.bytes);
+    return ORION_OK;
+}
+
+static inline orion_status_t take(orion_channel_t *channel, orion_message_t *message)
+{
+    const orion_record_t *record;
+    channel->in.copy = message->copy;
+    orion_status_t status = orion_ring_next(&channel->in, &record);
+    if (status != ORION_OK)
+        return status == ORION_PROTOCOL ? broken(channel, channel->in.complaint) : status;
+    uint32_t opcode = record->opcode, kind = opcode & 7;
+    uint32_t payload = orion_record_payload_bytes(record), padding = opcode >> ORION_CHANNEL_PADDING_SHIFT & 7;
+    uint32_t extra = (opcode & ORION_CHANNEL_BULK) != 0 ? (uint32_t)sizeof(orion_bulk_place_t) : 0;
+    if (__builtin_expect(kind - 1 > ORION_CHANNEL_PART - 1 || payload < extra + padding, 0))
+        return broken(channel, "a record is no message");
+    if (__builtin_expect(kind == ORION_MESSAGE_CALL && record->slot >= ORION_CHANNEL_CALLS, 0))
+        return broken(channel, "a call names a reply slot that does not exist");
+    if (__builtin_expect(extra != 0, 0))
+        return take_bulk(channel, message, record, payload - padding);
+    if (__builtin_expect(kind == ORION_CHANNEL_PART, 0))
+        return broken(channel, "a piece of a message is empty");
+    if (__builtin_expect(channel->pieces.data != NULL, 0))
+        pieces_forget(channel);
+    describe(message, record, 0, payload - padding);
+    return ORION_OK;
+}
+
+/* ---- waiting ---- */
+
+static bool looks(orion_channel_t *channel, uint32_t count)
+{
+    uint32_t tail = channel->in.tail;
+    for (uint32_t i = 0; i < count; i++) {
+        if (orion_load_relaxed(&channel->peer->head) != tail)
+            return true;
+        orion_cpu_relax();
+    }
+    return false;
+}
+
+bool orion_channel_ready(orion_channel_t *channel, uint32_t count)
+{
+    if (orion_load_relaxed(channel->state) == ORION_CHANNEL_FORKED || !orion_lock_try(&channel->receive_lock))
+        return false; /* another thread is about to take what comes */
+    bool ready = looks(channel, channel->policy.single ? 1 : count);
+    orion_lock_leave(&channel->receive_lock);
+    return ready;
+}
+
+static __attribute__((noinline)) orion_status_t receive_slow(orion_channel_t *channel, int64_t timeout_ns,
+                                                             orion_message_t *message)
+{
+    int64_t deadline = orion_deadline(timeout_ns);
+    orion_wait_place_t where = orion_channel_place(channel, &channel->peer->head, &channel->sleeping);
+    where.leave = 1; /* a count of sleeps: the sender wakes once for each */
+    where.mirror = &channel->own->sleeping;
+    publish_tail(channel); /* nothing to read: let the other side have all of the ring */
+    for (;;) {
+        int64_t left = orion_time_left(deadline);
+        orion_status_t ended = ORION_OK;
+        if (left <= 0) {
+            ended = orion_channel_time_up(channel);
+            if (ended == ORION_TIMEOUT)
+                return ended;
+        } else if (orion_wait_changed(&channel->wait, &channel->policy, &where, channel->in.tail, left) != ORION_OK) {
+            ended = orion_channel_state(channel);
+        }
+        orion_status_t status = take(channel, message); /* it may have sent and then died */
+        if (status != ORION_AGAIN)
+            return status;
+        if (ended != ORION_OK)
+            return ended;
+        if (orion_ring_publish_due(&channel->in))
+            publish_tail(channel);
+    }
+}
+
+/* A reader that catches up with each message of a stream makes the writer's line travel for each: it waits for some
+ * more instead. Only where nothing goes the other way, so that nobody waits for us, and while it pays. */
+static __attribute__((noinline)) orion_status_t let_gather(orion_channel_t *channel, orion_message_t *message)
+{
+    for (int i = 0; i < GATHER_LOOKS; i++)
+        orion_cpu_relax();
+    orion_status_t status = take(channel, message);
+    if (status == ORION_AGAIN)
+        channel->streak = 0;
+    return status;
+}
+
+static inline void count_streak(orion_channel_t *channel, const orion_message_t *message)
+{
+    uint32_t sent = orion_load_relaxed(&channel->own->head);
+    channel->streak = message->kind == ORION_MESSAGE_SEND && sent == channel->sent ? channel->streak + 1 : 0;
+    channel->sent = sent;
+}
+
+orion_status_t orion_channel_receive(orion_channel_t *channel, int64_t timeout_ns, orion_message_t *message)
+{
+    uint32_t state = orion_load_relaxed(channel->state);
+    if (__builtin_expect(state != ORION_CHANNEL_LIVE, 0)) {
+        orion_status_t ended = orion_channel_state(channel);
+        if (ended != ORION_PEER_GONE) /* what a process sent before it went is still there */
+            return ended;
+        timeout_ns = 0;
+    }
+    orion_status_t status = orion_channel_enter(channel, &channel->receive_lock, timeout_ns);
+    if (__builtin_expect(status != ORION_OK, 0))
+        return status;
+    if (__builtin_expect(orion_ring_publish_due(&channel->in), 0))
+        publish_tail(channel);
+    message->channel = channel;
+    message->reference = 0;
+    message->assembled = NULL;
+    status = take(channel, message);
+    if (status == ORION_AGAIN && channel->streak >= STREAM)
+        status = let_gather(channel, message);
+    if (status == ORION_AGAIN) {
+        status = state == ORION_CHANNEL_LIVE ? receive_slow(channel, timeout_ns, message)
+                                             : orion_channel_state(channel);
+    }
+    if (__builtin_expect(status == ORION_OK, 1))
+        count_streak(channel, message);
+    orion_lock_leave(&channel->receive_lock);
+    return status;
+}
+
+void orion_message_release(orion_message_t *message)
+{
+    if (message->reference != 0)
+        orion_place_release(message->channel, message->reference);
+    if (message->assembled != NULL)
+        free(message->assembled);
+    message->reference = 0;
+    message->assembled = NULL;
+    message->data = message->bulk.data = NULL;
+    message->bytes = message->bulk.bytes = 0;
+}

@@ -1,0 +1,966 @@
+# SPDX-License-Identifier: Apache-2.0
+# cython: language_level=3, boundscheck=False, wraparound=False, embedsignature=True
+"""Channels between two processes: the C core (csrc/channel) as Python objects. See docs/orion_shm.md."""
+
+import sys
+
+from cpython.buffer cimport (
+    PyBUF_ANY_CONTIGUOUS, PyBUF_FORMAT, PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release,
+    PyObject_GetBuffer,
+)
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.exc cimport PyErr_CheckSignals
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t, uintptr_t
+from libc.string cimport memcpy
+
+from orion_shm import _messages
+
+cdef extern from "stdbool.h":
+    ctypedef bint bool "bool"
+
+cdef extern from "orion/status.h":
+    ctypedef enum orion_status_t:
+        ORION_OK
+        ORION_AGAIN
+        ORION_TIMEOUT
+        ORION_PEER_GONE
+        ORION_PROTOCOL
+        ORION_NO_MEMORY
+        ORION_INVALID
+        ORION_SYSTEM
+        ORION_REFUSED
+        ORION_VERSION
+        ORION_TOO_BIG
+
+cdef extern from "orion/channel.h" nogil:
+    enum: ORION_CHANNEL_INLINE
+
+    ctypedef struct orion_channel_t
+    ctypedef struct orion_listener_t
+    ctypedef struct orion_block_t
+    ctypedef struct orion_held_t
+    ctypedef struct orion_channel_options_t:
+        uint64_t arena_limit
+        bool any_user
+        bool (*keep_waiting)() noexcept
+    ctypedef struct orion_bulk_t:
+        const void *data
+        size_t bytes
+        orion_block_t *block
+    ctypedef enum orion_message_kind_t:
+        ORION_MESSAGE_SEND
+        ORION_MESSAGE_CALL
+        ORION_MESSAGE_REPLY
+        ORION_MESSAGE_ERROR
+    ctypedef struct _bulk_t:
+        const void *data
+        size_t bytes
+    ctypedef struct orion_message_t:
+        orion_message_kind_t kind
+        uint32_t tag
+        const void *data
+        size_t bytes
+        _bulk_t bulk
+
+    orion_status_t orion_listener_open(const char *, const orion_channel_options_t *, orion_listener_t **, char *, size_t)
+    orion_status_t orion_listener_accept(orion_listener_t *, int64_t, orion_channel_t **, char *, size_t)
+    int orion_listener_fd(const orion_listener_t *)
+    const char *orion_listener_address(const orion_listener_t *)
+    void orion_listener_shutdown(orion_listener_t *)
+    void orion_listener_free(orion_listener_t *)
+    orion_status_t orion_channel_connect(const char *, const orion_channel_options_t *, int64_t, orion_channel_t **, char *, size_t)
+    orion_status_t orion_block_create(orion_channel_t *, size_t, int64_t, orion_block_t **)
+    void *orion_block_data(const orion_block_t *)
+    void orion_block_free(orion_block_t *)
+    orion_status_t orion_channel_send(orion_channel_t *, uint32_t, const void *, size_t, const orion_bulk_t *, int64_t)
+    orion_status_t orion_channel_receive(orion_channel_t *, int64_t, orion_message_t *)
+    void orion_message_release(orion_message_t *)
+    orion_status_t orion_message_hold(orion_message_t *, orion_held_t **)
+    void orion_held_release(orion_held_t *)
+    orion_status_t orion_channel_call_begin(orion_channel_t *, uint32_t, const void *, size_t, const orion_bulk_t *, int64_t, uint64_t *)
+    orion_status_t orion_channel_call_await(orion_channel_t *, uint64_t, int64_t, orion_message_t *)
+    void orion_channel_call_cancel(orion_channel_t *, uint64_t)
+    orion_status_t orion_channel_reply(orion_channel_t *, const orion_message_t *, orion_message_kind_t, uint32_t, const void *, size_t, const orion_bulk_t *, int64_t)
+    bint orion_channel_ready(orion_channel_t *, uint32_t)
+    bint orion_channel_call_ready(orion_channel_t *, uint64_t, uint32_t)
+    int orion_channel_fd(const orion_channel_t *)
+    orion_status_t orion_channel_arm(orion_channel_t *)
+    orion_status_t orion_channel_call_arm(orion_channel_t *, uint64_t)
+    orion_status_t orion_channel_disarm(orion_channel_t *)
+    orion_status_t orion_channel_state(orion_channel_t *)
+    const char *orion_channel_why(const orion_channel_t *, bool *)
+    int32_t orion_channel_peer_pid(const orion_channel_t *)
+    void orion_channel_shutdown(orion_channel_t *)
+    void orion_channel_free(orion_channel_t *)
+
+cdef extern from "Python.h":
+    int check_signals "PyErr_CheckSignals"()  # without raising: the exception stays set
+    void *error_set "PyErr_Occurred"()
+
+cdef extern from "time.h" nogil:
+    ctypedef long time_t
+    struct timespec:
+        time_t tv_sec
+        long tv_nsec
+    int clock_gettime(int, timespec *)
+    enum: CLOCK_MONOTONIC
+
+# What a message's bytes are; `_messages` reads and writes all but the first.
+cdef enum:
+    TAG_BYTES = 0
+    TAG_ARRAY = 1
+    TAG_OBJECT = 2
+    TAG_CUDA = 3
+
+cdef enum:
+    LOOKS = 32              # about a microsecond; the GIL is kept for so long
+    SLICE_NS = 100000000    # then signals are looked after
+    WHY_BYTES = 400
+
+
+class ProtocolError(ConnectionAbortedError):
+    """The other side broke the protocol; the channel has ended."""
+
+
+class RemoteError(RuntimeError):
+    """The handler on the other side raised; the text is its exception."""
+
+
+cdef bool _keep_waiting() noexcept with gil:
+    """Asked by a thread that waits in C to send: Ctrl-C ends that."""
+    return error_set() == NULL and check_signals() == 0
+
+
+cdef int _raise_what_is_set() except -1:
+    return -1 if error_set() != NULL else 0
+
+
+cdef int64_t _now():
+    cdef timespec t
+    clock_gettime(CLOCK_MONOTONIC, &t)
+    return <int64_t>t.tv_sec * 1000000000 + t.tv_nsec
+
+
+cdef int64_t _ns(object timeout) except? -2:
+    """None: no limit, -1. Else nanoseconds."""
+    if timeout is None:
+        return -1
+    cdef double seconds = timeout
+    if seconds != seconds or seconds < 0:
+        raise ValueError(f"timeout is {timeout}: give seconds from 0 on, or None for no limit")
+    return <int64_t>(seconds * 1e9) if seconds < 9e9 else -1
+
+
+cdef int64_t _deadline(int64_t timeout_ns):
+    return -1 if timeout_ns < 0 else _now() + timeout_ns
+
+
+cdef int64_t _slice(int64_t deadline):
+    """Time to wait now; 0: none left."""
+    cdef int64_t left
+    if deadline < 0:
+        return SLICE_NS
+    left = deadline - _now()
+    return 0 if left <= 0 else (left if left < SLICE_NS else SLICE_NS)
+
+
+cdef object _open_error(orion_status_t status, const char *why):
+    text = why.decode("utf-8", "replace")
+    if status == ORION_TIMEOUT:
+        return TimeoutError(text)
+    if status == ORION_REFUSED:
+        return ConnectionRefusedError(text)
+    if status == ORION_PEER_GONE:
+        return ConnectionResetError(text)
+    if status == ORION_PROTOCOL or status == ORION_VERSION:
+        return ProtocolError(text)
+    if status == ORION_NO_MEMORY:
+        return MemoryError(text)
+    if status == ORION_INVALID:
+        return ValueError(text)
+    return OSError(text)
+
+
+cdef class _Block:
+    """Writable memory in a channel's arena; arrays of `Channel.empty` are views of one."""
+
+    cdef orion_block_t *block
+    cdef Py_ssize_t bytes
+    cdef Channel channel
+
+    def __dealloc__(self):
+        orion_block_free(self.block)
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        PyBuffer_FillInfo(view, self, orion_block_data(self.block), self.bytes, 0, flags)
+
+
+cdef class _Held:
+    """Read-only memory of the other side's arena (or assembled from pieces), given back when the last view goes."""
+
+    cdef orion_held_t *held
+    cdef const void *data
+    cdef Py_ssize_t bytes
+
+    def __dealloc__(self):
+        orion_held_release(self.held)
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        PyBuffer_FillInfo(view, self, <void *>self.data, self.bytes, 1, flags)
+
+
+cdef _Held _hold(orion_message_t *message):
+    """The message's bulk, which outlives it."""
+    cdef _Held held = _Held.__new__(_Held)
+    held.data = message.bulk.data
+    held.bytes = message.bulk.bytes
+    if orion_message_hold(message, &held.held) != ORION_OK:
+        orion_message_release(message)
+        raise MemoryError("no memory for a view of a message")
+    return held
+
+
+cdef class Channel:
+    """One end of a duplex channel between two processes. Made by `connect` and `Listener.accept`.
+
+    Any thread may use it. A forked child may not: it gets RuntimeError. Timeouts are seconds, None for no limit;
+    TimeoutError means that nothing was done. BrokenPipeError and EOFError say that the other side closed the channel,
+    ConnectionResetError that it died, `ProtocolError` that it wrote nonsense, ValueError that this side has closed it.
+    """
+
+    cdef orion_channel_t *channel
+    cdef readonly str address
+    cdef readonly bint allow_pickle
+    cdef object aio
+    cdef object __weakref__
+
+    def __dealloc__(self):
+        orion_channel_free(self.channel)
+
+    def __repr__(self):
+        return f"<orion_shm.Channel {self.address} {'closed' if self.closed else 'open'}>"
+
+    # ---- failures
+
+    cdef object _error(self, orion_status_t status, bint receiving):
+        cdef bool clean = False
+        why = orion_channel_why(self.channel, &clean).decode("utf-8", "replace")
+        if status == ORION_TIMEOUT:
+            return TimeoutError(f"{self.address}: nothing came in time" if receiving
+                                else f"{self.address}: the other process did not take or answer it in time")
+        if status == ORION_PEER_GONE:
+            text = f"{self.address}: {why}"
+            if clean:
+                return EOFError(text) if receiving else BrokenPipeError(text)
+            return ConnectionResetError(text)
+        if status == ORION_PROTOCOL:
+            return ProtocolError(f"{self.address}: {why}")
+        if status == ORION_NO_MEMORY:
+            return MemoryError(f"{self.address}: no room in the arena; see arena_limit")
+        if status == ORION_INVALID and "fork" in why:
+            return RuntimeError(f"{self.address}: {why}; open a channel of the child's own")
+        if status == ORION_INVALID:
+            return ValueError(f"{self.address}: {why or 'wrong argument'}")
+        return OSError(f"{self.address}: {why}")
+
+    # ---- sending
+
+    cdef int _put(self, uint32_t tag, const void *data, size_t bytes, orion_bulk_t *bulk, int64_t timeout_ns) except -1:
+        cdef int64_t deadline, wait
+        cdef orion_status_t status
+        status = orion_channel_send(self.channel, tag, data, bytes, bulk, 0)
+        if status == ORION_OK:
+            return 0
+        if status == ORION_TIMEOUT and timeout_ns != 0:
+            deadline = _deadline(timeout_ns)
+            while status == ORION_TIMEOUT:
+                wait = _slice(deadline)
+                with nogil:
+                    status = orion_channel_send(self.channel, tag, data, bytes, bulk, wait)
+                _raise_what_is_set()
+                if status == ORION_TIMEOUT:
+                    PyErr_CheckSignals()
+                    if wait == 0:
+                        break
+        if status != ORION_OK:
+            raise self._error(status, False)
+        return 0
+
+    cdef int _put_large(self, uint32_t tag, const void *data, size_t bytes, orion_bulk_t *bulk,
+                        int64_t timeout_ns) except -1:
+        """Without the GIL from the start, and in one go: a message in pieces that is given up begins again."""
+        cdef orion_status_t status
+        with nogil:
+            status = orion_channel_send(self.channel, tag, data, bytes, bulk, timeout_ns)
+        _raise_what_is_set()
+        if status != ORION_OK:
+            raise self._error(status, False)
+        return 0
+
+    cdef int _send(self, object data, int64_t timeout_ns) except -1:
+        cdef Py_buffer view
+        if type(data) is bytes:
+            if PyBytes_GET_SIZE(data) <= ORION_CHANNEL_INLINE:
+                return self._put(TAG_BYTES, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), NULL, timeout_ns)
+            return self._put_large(TAG_BYTES, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), NULL, timeout_ns)
+        if _messages.is_array(data):
+            self._send_array(data, timeout_ns)
+            return 0
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        try:
+            if view.len <= ORION_CHANNEL_INLINE:
+                self._put(TAG_BYTES, view.buf, view.len, NULL, timeout_ns)
+            else:
+                self._put_large(TAG_BYTES, view.buf, view.len, NULL, timeout_ns)
+        finally:
+            PyBuffer_Release(&view)
+        return 0
+
+    def send(self, data not None, timeout=None):
+        """Sends the bytes of any contiguous buffer. A NumPy array arrives as an array (`send_array`).
+
+        Returns when `data` may be changed again; small messages are then on their way, not received. Raises
+        TimeoutError when the other side does not read, BrokenPipeError or ConnectionResetError when it is gone.
+        """
+        self._send(data, _ns(timeout))
+
+    cdef tuple _array_parts(self, object array):
+        """(tag, head, contiguous array or None, its block or None)"""
+        tag, head, contiguous = _messages.array_out(self, array)
+        block = _messages.base_of(contiguous) if contiguous is not None else None
+        if type(block) is not _Block or (<_Block>block).channel is not self:
+            block = None
+        return tag, head, contiguous, block
+
+    cdef int _send_array(self, object array, int64_t timeout_ns) except -1:
+        cdef orion_bulk_t bulk
+        cdef Py_buffer view
+        tag, head, contiguous, block = self._array_parts(array)
+        if contiguous is None:
+            return self._put(tag, PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head), NULL, timeout_ns)
+        PyObject_GetBuffer(_messages.raw(contiguous), &view, PyBUF_ANY_CONTIGUOUS)
+        try:
+            if block is None and PyBytes_GET_SIZE(head) + view.len <= ORION_CHANNEL_INLINE:
+                both = head + PyBytes_FromStringAndSize(<char *>view.buf, view.len)
+                return self._put(tag, PyBytes_AS_STRING(both), PyBytes_GET_SIZE(both), NULL, timeout_ns)
+            bulk.data = view.buf
+            bulk.bytes = view.len
+            bulk.block = (<_Block>block).block if block is not None else NULL
+            if block is not None:
+                self._put(tag, PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head), &bulk, timeout_ns)
+            else:
+                self._put_large(tag, PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head), &bulk, timeout_ns)
+        finally:
+            PyBuffer_Release(&view)
+        return 0
+
+    def send_array(self, array not None, timeout=None):
+        """Sends an array: NumPy, any PEP 3118 buffer or DLPack tensor in host memory, or a CUDA array.
+
+        Shape and dtype go along. An array of `empty` of this channel (or a view of one) is handed over without a copy;
+        do not write to it before the other side is done. Others are copied once. Of a CUDA array an IPC handle is
+        sent. Raises TypeError for dtypes that hold Python objects.
+        """
+        self._send_array(array, _ns(timeout))
+
+    def send_object(self, value, timeout=None):
+        """Sends any object that pickle can; its large buffers (NumPy arrays, ...) go beside the pickle, copied once.
+
+        The other side reads it only if its channel was opened with allow_pickle=True.
+        """
+        self._send_object(value, _ns(timeout))
+
+    cdef _Block _gather(self, list parts, list places, Py_ssize_t total):
+        """A block that holds the parts at their places, or None where the arena has no room now."""
+        cdef _Block block = self._block(total, 0)
+        cdef Py_buffer view
+        cdef Py_ssize_t at
+        if block is None:
+            return None
+        for part, place in zip(parts, places):
+            at = place
+            PyObject_GetBuffer(part, &view, PyBUF_SIMPLE)
+            memcpy(<char *>orion_block_data(block.block) + at, view.buf, view.len)
+            PyBuffer_Release(&view)
+        return block
+
+    cdef int _send_object(self, object value, int64_t timeout_ns) except -1:
+        cdef orion_bulk_t bulk
+        cdef _Block block
+        cdef bytes joined, head
+        head, parts, places, total = _messages.object_out(value)
+        if PyBytes_GET_SIZE(head) + <Py_ssize_t>total <= ORION_CHANNEL_INLINE:
+            joined = head + _messages.join(parts, places, total)
+            return self._put(TAG_OBJECT, PyBytes_AS_STRING(joined), PyBytes_GET_SIZE(joined), NULL, timeout_ns)
+        block = self._gather(parts, places, total)
+        bulk.bytes = total
+        if block is not None:
+            bulk.block = block.block
+            bulk.data = orion_block_data(block.block)
+            return self._put(TAG_OBJECT, PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head), &bulk, timeout_ns)
+        joined = _messages.join(parts, places, total)
+        bulk.block = NULL
+        bulk.data = PyBytes_AS_STRING(joined)
+        return self._put_large(TAG_OBJECT, PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head), &bulk, timeout_ns)
+
+    # ---- memory
+
+    cdef _Block _block(self, Py_ssize_t bytes, int64_t timeout_ns):
+        """None: no room now."""
+        cdef _Block block = _Block.__new__(_Block)
+        cdef orion_status_t status
+        with nogil:
+            status = orion_block_create(self.channel, bytes if bytes > 0 else 1, timeout_ns, &block.block)
+        _raise_what_is_set()
+        if status == ORION_TIMEOUT or status == ORION_NO_MEMORY:
+            return None
+        if status != ORION_OK:
+            raise self._error(status, False)
+        block.bytes = bytes
+        block.channel = self
+        return block
+
+    def empty(self, shape, dtype="float64", timeout=0.0):
+        """A NumPy array in memory that both sides see, uninitialised; `send_array` then copies nothing.
+
+        Waits at most `timeout` seconds for the other side to give memory back. Raises MemoryError when the arena
+        (see arena_limit) has no room, TypeError for dtypes that hold Python objects.
+        """
+        dtype, bytes = _messages.measure(shape, dtype)
+        block = self._block(bytes, _ns(timeout))
+        if block is None:
+            raise MemoryError(
+                f"{self.address}: no room for {bytes} bytes in the arena: drop arrays, or raise arena_limit"
+            )
+        return _messages.numpy().ndarray(shape, dtype, block)
+
+    # ---- receiving
+
+    cdef orion_status_t _take(self, int64_t timeout_ns, orion_message_t *message) except *:
+        cdef orion_status_t status = orion_channel_receive(self.channel, 0, message)
+        cdef int64_t deadline, wait
+        if status != ORION_TIMEOUT or timeout_ns == 0:
+            return status
+        if orion_channel_ready(self.channel, LOOKS):
+            status = orion_channel_receive(self.channel, 0, message)
+            if status != ORION_TIMEOUT:
+                return status
+        deadline = _deadline(timeout_ns)
+        while True:
+            wait = _slice(deadline)
+            with nogil:
+                status = orion_channel_receive(self.channel, wait, message)
+            if status == ORION_TIMEOUT:
+                _raise_what_is_set()
+            if status != ORION_TIMEOUT or wait == 0:
+                return status
+            PyErr_CheckSignals()
+
+    cdef object _decode(self, orion_message_t *message):
+        """The object that a message carries; gives the message back."""
+        cdef object result
+        if message.tag == TAG_BYTES:
+            result = PyBytes_FromStringAndSize(<char *>message.data, message.bytes)
+            orion_message_release(message)
+            return result
+        head = PyBytes_FromStringAndSize(<char *>message.data, message.bytes)
+        bulk = _hold(message) if message.bulk.data != NULL else None
+        return _messages.decode(self, message.tag, head, bulk)
+
+    cdef object _recv(self, object timeout, int wanted, str what):
+        cdef orion_message_t message
+        cdef orion_status_t status = self._take(_ns(timeout), &message)
+        if status != ORION_OK:
+            raise self._error(status, True)
+        self._refuse(&message)
+        if wanted >= 0 and message.tag != <uint32_t>wanted and not (wanted == TAG_ARRAY and message.tag == TAG_CUDA):
+            orion_message_release(&message)
+            raise TypeError(f"{self.address}: the message that came, and is dropped, is no {what}")
+        return self._decode(&message)
+
+    cdef int _refuse(self, orion_message_t *message) except -1:
+        """A call that nobody serves here fails at once over there."""
+        cdef bytes text = b"this process receives messages and does not serve calls"
+        if message.kind == ORION_MESSAGE_CALL:
+            orion_channel_reply(self.channel, message, ORION_MESSAGE_ERROR, TAG_BYTES, PyBytes_AS_STRING(text),
+                                PyBytes_GET_SIZE(text), NULL, 0)
+        return 0
+
+    def recv(self, timeout=None):
+        """The next message: bytes, a NumPy array (read-only, a view of memory that both sides see), an object.
+
+        Raises TimeoutError, EOFError when the other side has closed and everything was read, ConnectionResetError
+        when it died, ValueError for an object on a channel without allow_pickle.
+        """
+        return self._recv(timeout, -1, "")
+
+    def recv_view(self, timeout=None):
+        """The next message, which must be bytes, as a read-only memoryview: long ones without a copy."""
+        cdef orion_message_t message
+        cdef orion_status_t status = self._take(_ns(timeout), &message)
+        if status != ORION_OK:
+            raise self._error(status, True)
+        self._refuse(&message)
+        if message.tag != TAG_BYTES:
+            orion_message_release(&message)
+            raise TypeError(f"{self.address}: the message that came, and is dropped, is no bytes")
+        if message.bulk.data != NULL:
+            return memoryview(_hold(&message))
+        return memoryview(self._decode(&message))
+
+    def recv_array(self, timeout=None):
+        """The next message, which must be an array (else TypeError, and it is dropped)."""
+        return self._recv(timeout, TAG_ARRAY, "array")
+
+    def recv_object(self, timeout=None):
+        """The next message, which must be of `send_object` (else TypeError, and it is dropped)."""
+        return self._recv(timeout, TAG_OBJECT, "object")
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        """Messages until the other side closes the channel."""
+        try:
+            return self._recv(None, -1, "")
+        except EOFError:
+            raise StopIteration from None
+
+    # ---- calls
+
+    cdef uint64_t _begin(self, uint32_t tag, const void *data, size_t bytes, orion_bulk_t *bulk,
+                         int64_t timeout_ns) except? 0:
+        cdef uint64_t call = 0
+        cdef int64_t deadline, wait
+        cdef orion_status_t status = ORION_TIMEOUT
+        if bulk == NULL and bytes <= ORION_CHANNEL_INLINE:
+            status = orion_channel_call_begin(self.channel, tag, data, bytes, NULL, 0, &call)
+            if status == ORION_OK:
+                return call
+        if status == ORION_TIMEOUT:
+            deadline = _deadline(timeout_ns)
+            while status == ORION_TIMEOUT:
+                wait = _slice(deadline) if bulk == NULL else timeout_ns
+                with nogil:
+                    status = orion_channel_call_begin(self.channel, tag, data, bytes, bulk, wait, &call)
+                if status == ORION_OK and error_set() != NULL:
+                    orion_channel_call_cancel(self.channel, call)
+                _raise_what_is_set()
+                if status == ORION_TIMEOUT:
+                    PyErr_CheckSignals()
+                if bulk != NULL or wait == 0:
+                    break
+        if status != ORION_OK:
+            raise self._error(status, False)
+        return call
+
+    cdef uint64_t _begin_any(self, object data, bint as_object, int64_t timeout_ns) except? 0:
+        cdef Py_buffer view
+        cdef orion_bulk_t bulk
+        cdef bytes small, joined
+        cdef size_t total
+        if as_object:
+            head, parts, places, total = _messages.object_out(data)
+            small = head
+            joined = _messages.join(parts, places, total)
+            if PyBytes_GET_SIZE(small) + PyBytes_GET_SIZE(joined) <= ORION_CHANNEL_INLINE:
+                small = small + joined
+                return self._begin(TAG_OBJECT, PyBytes_AS_STRING(small), PyBytes_GET_SIZE(small), NULL, timeout_ns)
+            bulk.data, bulk.bytes, bulk.block = PyBytes_AS_STRING(joined), PyBytes_GET_SIZE(joined), NULL
+            return self._begin(TAG_OBJECT, PyBytes_AS_STRING(small), PyBytes_GET_SIZE(small), &bulk, timeout_ns)
+        if _messages.is_array(data):
+            tag, head, contiguous, block = self._array_parts(data)
+            small = head
+            if contiguous is None:
+                return self._begin(tag, PyBytes_AS_STRING(small), PyBytes_GET_SIZE(small), NULL, timeout_ns)
+            PyObject_GetBuffer(_messages.raw(contiguous), &view, PyBUF_ANY_CONTIGUOUS)
+            try:
+                if block is None and PyBytes_GET_SIZE(small) + view.len <= ORION_CHANNEL_INLINE:
+                    small = small + PyBytes_FromStringAndSize(<char *>view.buf, view.len)
+                    return self._begin(tag, PyBytes_AS_STRING(small), PyBytes_GET_SIZE(small), NULL, timeout_ns)
+                bulk.data, bulk.bytes = view.buf, view.len
+                bulk.block = (<_Block>block).block if block is not None else NULL
+                return self._begin(tag, PyBytes_AS_STRING(small), PyBytes_GET_SIZE(small), &bulk, timeout_ns)
+            finally:
+                PyBuffer_Release(&view)
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        try:
+            return self._begin(TAG_BYTES, view.buf, view.len, NULL, timeout_ns)
+        finally:
+            PyBuffer_Release(&view)
+
+    cdef object _finish(self, uint64_t call, int64_t timeout_ns):
+        cdef orion_message_t message
+        cdef orion_status_t status = ORION_TIMEOUT
+        cdef int64_t deadline, wait
+        if orion_channel_call_ready(self.channel, call, LOOKS):
+            status = orion_channel_call_await(self.channel, call, 0, &message)
+        else:
+            deadline = _deadline(timeout_ns)
+            try:
+                while True:
+                    wait = _slice(deadline)
+                    with nogil:
+                        status = orion_channel_call_await(self.channel, call, wait, &message)
+                    if status != ORION_TIMEOUT or wait == 0:
+                        break
+                    PyErr_CheckSignals()
+            finally:
+                if status == ORION_TIMEOUT:
+                    orion_channel_call_cancel(self.channel, call)
+        if status != ORION_OK:
+            raise self._error(status, False)
+        return self._answer(&message)
+
+    cdef object _answer(self, orion_message_t *message):
+        cdef bint failed = message.kind == ORION_MESSAGE_ERROR
+        result = self._decode(message)
+        if failed:
+            raise RemoteError(result.decode("utf-8", "replace") if isinstance(result, bytes) else str(result))
+        return result
+
+    def call(self, data not None, timeout=None):
+        """Sends bytes or an array to the other side's `serve` and returns what its handler returned.
+
+        Raises RemoteError when the handler raised, TimeoutError when there is no answer in time (the other side may
+        still carry the call out), BrokenPipeError or ConnectionResetError when the other side is gone.
+        """
+        cdef int64_t timeout_ns = _ns(timeout)
+        cdef int64_t deadline
+        cdef uint64_t call
+        if type(data) is bytes and timeout_ns < 0:
+            call = self._begin(TAG_BYTES, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), NULL, timeout_ns)
+            return self._finish(call, timeout_ns)
+        deadline = _deadline(timeout_ns)
+        call = self._begin_any(data, False, timeout_ns)
+        return self._finish(call, timeout_ns if deadline < 0 else max(0, deadline - _now()))
+
+    def call_object(self, value, timeout=None):
+        """`call` with any object that pickle can; both ends need allow_pickle=True."""
+        cdef int64_t timeout_ns = _ns(timeout)
+        cdef int64_t deadline = _deadline(timeout_ns)
+        cdef uint64_t call = self._begin_any(value, True, timeout_ns)
+        return self._finish(call, timeout_ns if deadline < 0 else max(0, deadline - _now()))
+
+    cdef int _reply_raw(self, const orion_message_t *request, orion_message_kind_t kind, uint32_t tag,
+                        const void *data, size_t bytes, orion_bulk_t *bulk) except -1:
+        cdef orion_status_t status
+        if bulk == NULL and bytes <= ORION_CHANNEL_INLINE:
+            status = orion_channel_reply(self.channel, request, kind, tag, data, bytes, NULL, 0)
+        else:  # it may wait for room
+            with nogil:
+                status = orion_channel_reply(self.channel, request, kind, tag, data, bytes, bulk, -1)
+            _raise_what_is_set()
+        if status != ORION_OK:
+            raise self._error(status, False)
+        return 0
+
+    cdef int _reply(self, const orion_message_t *request, object value, bint as_object) except -1:
+        cdef Py_buffer view
+        cdef orion_bulk_t bulk
+        cdef bytes head
+        cdef uint32_t tag
+        if as_object:
+            tag = TAG_OBJECT
+            head, parts, places, total = _messages.object_out(value)
+            data, block = _messages.join(parts, places, total), None
+        elif value is None or type(value) is bytes:
+            head = value or b""
+            return self._reply_raw(request, ORION_MESSAGE_REPLY, TAG_BYTES, PyBytes_AS_STRING(head),
+                                   PyBytes_GET_SIZE(head), NULL)
+        elif _messages.is_array(value):
+            out, head, contiguous, block = self._array_parts(value)
+            tag = out
+            data = _messages.raw(contiguous) if contiguous is not None else b""
+        else:
+            tag, head, data, block = TAG_BYTES, b"", value, None
+        PyObject_GetBuffer(data, &view, PyBUF_ANY_CONTIGUOUS)
+        try:
+            if tag == TAG_BYTES:
+                return self._reply_raw(request, ORION_MESSAGE_REPLY, tag, view.buf, view.len, NULL)
+            if block is None and PyBytes_GET_SIZE(head) + view.len <= ORION_CHANNEL_INLINE:
+                head = head + PyBytes_FromStringAndSize(<char *>view.buf, view.len)
+                return self._reply_raw(request, ORION_MESSAGE_REPLY, tag, PyBytes_AS_STRING(head),
+                                       PyBytes_GET_SIZE(head), NULL)
+            bulk.data, bulk.bytes = view.buf, view.len
+            bulk.block = (<_Block>block).block if block is not None else NULL
+            return self._reply_raw(request, ORION_MESSAGE_REPLY, tag, PyBytes_AS_STRING(head),
+                                   PyBytes_GET_SIZE(head), &bulk)
+        finally:
+            PyBuffer_Release(&view)
+
+    def serve(self, handler, timeout=None):
+        """Answers calls with `handler(data)` until the other side closes the channel; returns how many messages came.
+
+        What the handler returns (bytes, an array, None for nothing; for a call of `call_object` any object) is the
+        answer. Where it raises, the caller gets RemoteError and serving goes on. A message of `send` goes to the
+        handler, too; there nobody waits, and what it raises ends serving. TimeoutError: no message for `timeout`
+        seconds. Several threads may serve one channel.
+        """
+        cdef orion_message_t message, request
+        cdef orion_status_t status
+        cdef int64_t timeout_ns = _ns(timeout)
+        cdef uint64_t count = 0
+        cdef bool clean = False
+        cdef bint as_object
+        while True:
+            status = self._take(timeout_ns, &message)
+            if status != ORION_OK:
+                if status == ORION_PEER_GONE:
+                    orion_channel_why(self.channel, &clean)
+                    if clean:
+                        return count
+                raise self._error(status, True)
+            count += 1
+            as_object = message.tag == TAG_OBJECT
+            if message.kind != ORION_MESSAGE_CALL:
+                handler(self._decode(&message))
+                continue
+            _copy_request(&request, &message)
+            try:
+                value = handler(self._decode(&message))
+                self._reply(&request, value, as_object)
+            except (BrokenPipeError, ConnectionError):
+                if orion_channel_state(self.channel) == ORION_OK:
+                    self._explain(&request)
+            except Exception:
+                self._explain(&request)
+            except BaseException:
+                self._explain(&request)
+                raise
+
+    cdef int _explain(self, const orion_message_t *request) except -1:
+        """The exception that is being handled goes to the caller."""
+        error = sys.exc_info()[1]
+        text = f"{type(error).__name__}: {error}".encode("utf-8", "replace")[:ORION_CHANNEL_INLINE]
+        if orion_channel_state(self.channel) == ORION_OK:
+            orion_channel_reply(self.channel, request, ORION_MESSAGE_ERROR, TAG_BYTES, PyBytes_AS_STRING(text),
+                                PyBytes_GET_SIZE(text), NULL, 0)
+        return 0
+
+    # ---- event loops
+
+    def fileno(self):
+        """A descriptor that an event loop can wait on while something is armed; -1 when closed. See `arecv`."""
+        return orion_channel_fd(self.channel)
+
+    def _try_recv(self):
+        """(message,), or None when there is none. For `_aio`."""
+        cdef orion_message_t message
+        cdef orion_status_t status = self._take(0, &message)
+        if status == ORION_TIMEOUT:
+            return None
+        if status != ORION_OK:
+            raise self._error(status, True)
+        self._refuse(&message)
+        return (self._decode(&message),)
+
+    def _try_send(self, data):
+        """Sends at once, or raises TimeoutError."""
+        self._send(data, 0)
+
+    def _call_begin(self, data, bint as_object):
+        return self._begin_any(data, as_object, 0)
+
+    def _call_try(self, uint64_t call):
+        """(answer,), or None when it is not there."""
+        cdef orion_message_t message
+        cdef orion_status_t status = orion_channel_call_await(self.channel, call, 0, &message)
+        if status == ORION_TIMEOUT:
+            return None
+        if status != ORION_OK:
+            raise self._error(status, False)
+        return (self._answer(&message),)
+
+    def _call_cancel(self, uint64_t call):
+        orion_channel_call_cancel(self.channel, call)
+
+    def _arm(self):
+        """False: something is there already."""
+        return orion_channel_arm(self.channel) == ORION_OK
+
+    def _call_arm(self, uint64_t call):
+        return orion_channel_call_arm(self.channel, call) == ORION_OK
+
+    def _disarm(self):
+        orion_channel_disarm(self.channel)
+
+    cdef object _loop_side(self):
+        if self.aio is None:
+            from orion_shm import _aio
+
+            self.aio = _aio.Waiter(self)
+        return self.aio
+
+    async def arecv(self):
+        """`recv` for asyncio. Several tasks of one loop may wait; cancelling one loses no message."""
+        return await self._loop_side().recv()
+
+    async def asend(self, data):
+        """`send` for asyncio; while the other side does not read, a thread waits."""
+        await self._loop_side().send(data)
+
+    async def acall(self, data):
+        """`call` for asyncio. Up to 32 calls may be open at once."""
+        return await self._loop_side().call(data)
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        try:
+            return await self._loop_side().recv()
+        except EOFError:
+            raise StopAsyncIteration from None
+
+    # ---- the end
+
+    @property
+    def closed(self):
+        """Has this side closed it, or the other one gone? What the other side sent before can still be received."""
+        return self.channel == NULL or orion_channel_state(self.channel) != ORION_OK
+
+    @property
+    def peer_pid(self):
+        """The other process, as this one sees it; None if that is not known."""
+        return orion_channel_peer_pid(self.channel) or None
+
+    def close(self):
+        """Ends the channel for both sides; threads that wait in it wake. Arrays that were received stay valid."""
+        if self.aio is not None:
+            self.aio.close()
+        with nogil:
+            orion_channel_shutdown(self.channel)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+    def __reduce__(self):
+        raise TypeError("a channel cannot be pickled: connect in the other process")
+
+
+cdef void _copy_request(orion_message_t *to, const orion_message_t *message) noexcept:
+    """What reply needs of a call; the large rest of the struct stays where it is."""
+    memcpy(to, message, <size_t>(<const char *>_copy_of(message) - <const char *>message))
+
+
+cdef extern from *:
+    """
+    static const void *orion_message_copy_of(const orion_message_t *message) { return message->copy; }
+    """
+    const void *_copy_of "orion_message_copy_of"(const orion_message_t *) noexcept nogil
+
+
+cdef class Listener:
+    """Waits for processes to connect. Made by `listen`. Iterating accepts for ever."""
+
+    cdef orion_listener_t *listener
+    cdef readonly str address
+    cdef readonly bint closed
+    cdef bint allow_pickle
+
+    def __dealloc__(self):
+        orion_listener_free(self.listener)
+
+    def accept(self, timeout=None):
+        """The next process that connects, as a `Channel`. Raises TimeoutError, ValueError when it was closed."""
+        cdef orion_channel_t *channel = NULL
+        cdef char why[WHY_BYTES]
+        cdef orion_status_t status = ORION_TIMEOUT
+        cdef int64_t deadline = _deadline(_ns(timeout)), wait
+        while True:
+            wait = _slice(deadline)
+            with nogil:
+                status = orion_listener_accept(self.listener, wait, &channel, why, WHY_BYTES)
+            if status != ORION_TIMEOUT or wait == 0:
+                break
+            PyErr_CheckSignals()
+        if status != ORION_OK:
+            raise _open_error(status, why)
+        return _wrap(channel, self.address, self.allow_pickle)
+
+    def fileno(self):
+        """Readable when somebody connects."""
+        return -1 if self.closed else orion_listener_fd(self.listener)
+
+    def close(self):
+        """Nobody can connect any more; threads in `accept` get ValueError. Channels are not affected."""
+        self.closed = True
+        orion_listener_shutdown(self.listener)
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        try:
+            return self.accept()
+        except ValueError:
+            raise StopIteration from None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+
+cdef Channel _wrap(orion_channel_t *channel, str address, bint allow_pickle):
+    cdef Channel made = Channel.__new__(Channel)
+    made.channel = channel
+    made.address = address
+    made.allow_pickle = allow_pickle
+    return made
+
+
+cdef orion_channel_options_t _options(object arena_limit, bint any_user) except *:
+    cdef orion_channel_options_t options
+    if arena_limit < 1:
+        raise ValueError(f"arena_limit is {arena_limit}: give a number of bytes")
+    options.arena_limit = arena_limit
+    options.any_user = any_user
+    options.keep_waiting = _keep_waiting
+    return options
+
+
+def listen(address, *, allow_pickle=False, arena_limit=1 << 30, any_user=False):
+    """Listens at an address: "name" or "shm://name" (this user's processes on this host), or "/path" of a socket.
+
+    allow_pickle: unpickle objects that the other side sends. Unpickling runs code of its choice: only where both
+    processes are yours. arena_limit: bytes of shared memory for long messages, each way. any_user: let processes of
+    other users connect. Raises ConnectionRefusedError when somebody listens there, ValueError for a wrong address.
+    """
+    cdef char why[WHY_BYTES]
+    cdef Listener made = Listener.__new__(Listener)
+    cdef orion_channel_options_t options = _options(arena_limit, any_user)
+    cdef bytes where = _messages.address(address)
+    made.closed = True
+    cdef orion_status_t status = orion_listener_open(where, &options, &made.listener, why, WHY_BYTES)
+    if status != ORION_OK:
+        raise _open_error(status, why)
+    made.closed = False
+    made.address = orion_listener_address(made.listener).decode("utf-8")
+    made.allow_pickle = allow_pickle
+    return made
+
+
+def connect(address, timeout=10.0, *, allow_pickle=False, arena_limit=1 << 30, any_user=False):
+    """Connects to a `listen` at this address; options as there.
+
+    Raises ConnectionRefusedError when nobody listens or we may not connect, TimeoutError when nobody accepts within
+    `timeout` seconds (None: no limit), ValueError for a wrong address.
+    """
+    cdef char why[WHY_BYTES]
+    cdef orion_channel_t *channel = NULL
+    cdef orion_channel_options_t options = _options(arena_limit, any_user)
+    cdef bytes where = _messages.address(address)
+    cdef const char *text = where
+    cdef int64_t timeout_ns = _ns(timeout)
+    cdef orion_status_t status
+    with nogil:
+        status = orion_channel_connect(text, &options, timeout_ns, &channel, why, WHY_BYTES)
+    if status != ORION_OK:
+        raise _open_error(status, why)
+    return _wrap(channel, address, allow_pickle)

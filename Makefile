@@ -13,7 +13,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 help:
 	@echo "make demo       builds, then shows CUDA programs running against the CPU device"
 	@echo "make test       builds, then runs all tests (ARGS=... goes to pytest)"
-	@echo "make bench      builds, then runs the benchmarks"
+	@echo "make bench      builds, installs the peers, measures Orion and them in one run (ARGS='-k ucx' selects)"
 	@echo "make lint       ruff, mypy --strict, clang-format (make format repairs)"
 	@echo "make sanitize   C tests under AddressSanitizer and UndefinedBehaviorSanitizer, the ring under ThreadSanitizer"
 	@echo "make fuzz       decoders against random input, under the sanitizers (SECONDS=60 each)"
@@ -32,7 +32,8 @@ test:
 	$(BIN)/pytest $(ARGS)
 
 bench:
-	@$(BOOTSTRAP) test
+	@$(BOOTSTRAP) bench
+	@$(BIN)/python benchmarks/peers/install.py
 	$(BIN)/pytest benchmarks --benchmark-enable --benchmark-only $(ARGS)
 
 lint:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calls, one-way records and bulk copies over the shared-memory transport, against the floors of the same run."""
+"""Bulk copies through the staging chunks both ways, and sessions over TCP, against the floors of the same run. Calls
+and one-way records of a session are a row of peers/bench_peers.py."""
 
 from __future__ import annotations
 
@@ -21,11 +22,6 @@ def _measure(benchmark: Any, native: Callable[..., Figures], name: str) -> Figur
     figures = benchmark.pedantic(native, args=(name,), rounds=1, iterations=1)
     benchmark.extra_info["figures"] = figures
     return figures
-
-
-def test_call(benchmark: Any, native: Callable[..., Figures]) -> None:
-    figures = _measure(benchmark, native, "call")
-    assert figures["call_48"]["kept"] > 0, "every sample was dropped: the machine is too busy"
 
 
 def test_bulk(benchmark: Any, native: Callable[..., Figures]) -> None:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Builds the native benchmark programs once per session, runs them, and prints one table of ratios at the end."""
+"""Builds the native benchmark programs once per session, runs them, and reports at the end: tables of ratios, a JSON
+file and a plot (benchmarks/report.py)."""
 
 from __future__ import annotations
 
@@ -7,61 +8,97 @@ import importlib.util
 import json
 import os
 import subprocess
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-CORE = ["base", "shm", "stream", "channel", "wire", "transport"]
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+sys.path.insert(0, str(HERE))
+
+import report  # noqa: E402
+
+CORE = ("base", "shm", "stream", "channel", "wire", "transport")
+FLAGS = ("-std=gnu11", "-O2", "-fno-strict-aliasing", "-D_GNU_SOURCE=")
 PROGRAM_SECONDS = 280
 
 Figures = dict[str, dict[str, Any]]
-_rows: list[tuple[str, str, dict[str, Any]]] = []
-
-
-def _compile(name: str, folder: Path) -> Path:
-    native = ROOT / "benchmarks" / "native"
-    sources = [native / f"{name}.c", native / "sample.c"]
-    for part in CORE:
-        sources += sorted((ROOT / "csrc" / part).glob("*.c"))
-    program = folder / name
-    command = [os.environ.get("CC", "cc"), "-std=gnu11", "-O2", "-fno-strict-aliasing"]
-    command += [
-        "-D_GNU_SOURCE=",
-        f"-I{ROOT / 'csrc'}",
-        f"-I{ROOT / 'csrc/include'}",
-        "-o",
-        str(program),
-    ]
-    command += [*map(str, sources), "-lpthread", "-ldl"]
-    subprocess.run(command, check=True)
-    return program
+_results: list[report.Entry] = []
 
 
 @pytest.fixture(scope="session")
-def native(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Figures]:
-    """Runs benchmarks/native/NAME.c and returns its figures, which also go into the table."""
+def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Compiles C files of benchmarks/, with parts of csrc, into a program or (shared=True) a library."""
     folder = tmp_path_factory.mktemp("native")
-    built: dict[str, Path] = {}
+
+    def run(
+        name: str,
+        sources: Sequence[str],
+        *,
+        parts: Sequence[str] = CORE,
+        flags: Sequence[str] = (),
+        shared: bool = False,
+    ) -> Path:
+        target = folder / name
+        if target.exists():
+            return target
+        files = [HERE / source for source in sources]
+        for part in parts:
+            files += sorted((ROOT / "csrc" / part).glob("*.c"))
+        command = [os.environ.get("CC", "cc"), *FLAGS, "-o", str(target)]
+        command += ["-shared", "-fPIC"] if shared else []
+        command += [f"-I{ROOT / 'csrc'}", f"-I{ROOT / 'csrc' / 'include'}", f"-I{HERE}"]
+        command += [f"-I{HERE / 'native'}", *map(str, files), *flags, "-lpthread", "-ldl"]
+        subprocess.run(command, check=True)
+        return target
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def run_program() -> Callable[[Sequence[str], Mapping[str, str]], Figures]:
+    """Runs a command with more environment and returns the figures that it prints."""
+    return _run_program
+
+
+def _run_program(command: Sequence[str], environment: Mapping[str, str]) -> Figures:
+    if os.cpu_count() == 1 or len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("needs two processors: every figure is a ratio to what passes between them")
+    finished = subprocess.run(
+        command,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=PROGRAM_SECONDS,
+        stdin=subprocess.DEVNULL,
+    )
+    if finished.returncode != 0:
+        pytest.fail(f"{command[0]} ended with {finished.returncode}: {finished.stderr.strip()}")
+    figures: Figures = json.loads(finished.stdout)["figures"]
+    return figures
+
+
+@pytest.fixture(scope="session")
+def record() -> Callable[..., None]:
+    """Puts figures into the report."""
+
+    def add(title: str, figures: Figures, **about: Any) -> None:
+        _results.append(report.Entry(title, figures, **about))
+
+    return add
+
+
+@pytest.fixture(scope="session")
+def native(build: Callable[..., Path], record: Callable[..., None]) -> Callable[..., Figures]:
+    """Runs benchmarks/native/NAME.c and returns its figures, which also go into the report."""
 
     def run(name: str, *args: str, title: str | None = None, **environment: str) -> Figures:
-        if os.cpu_count() == 1 or len(os.sched_getaffinity(0)) < 2:
-            pytest.skip("needs two processors: every figure is a ratio to what passes between them")
-        if name not in built:
-            built[name] = _compile(name, folder)
-        finished = subprocess.run(
-            [str(built[name]), *args],
-            env={**os.environ, **environment},
-            capture_output=True,
-            text=True,
-            timeout=PROGRAM_SECONDS,
-        )
-        if finished.returncode != 0:
-            pytest.fail(f"{name} ended with {finished.returncode}: {finished.stderr.strip()}")
-        figures: Figures = json.loads(finished.stdout)["figures"]
-        _rows.extend((title or name, figure, value) for figure, value in figures.items())
+        program = build(name, [f"native/{name}.c", "native/sample.c"])
+        figures = _run_program([str(program), *args], environment)
+        record(title or name, figures)
         return figures
 
     return run
@@ -88,20 +125,9 @@ def _installed(package: str, name: Path) -> Path:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """One table: each figure beside the floor of its own samples."""
-    if not _rows:
+    if not _results:
         return
-    write = terminalreporter.write_line
-    terminalreporter.section("native figures; pair = a cache line each way between two cores")
-    write(
-        f"{'program':22} {'figure':34} {'median':>12} {'unit':14} {'/ pair':>8} {'pair ns':>8} dropped"
-    )
-    for title, figure, value in _rows:
-        ratio = value.get("ratio_to_pair")
-        timed = ratio is not None and value["unit"].startswith("ns")
-        write(
-            f"{title:22} {figure:34} {value['median']:12.2f} {value['unit']:14} "
-            f"{ratio if timed else 0:8.2f} {value['pair']:8.0f} {value['dropped']}"
-            if timed
-            else f"{title:22} {figure:34} {value['median']:12.2f} {value['unit']:14}"
-        )
+    terminalreporter.section("figures; pair = a cache line each way between two processors")
+    folder = ROOT / "build" / "bench"
+    report.write(report.Run.here(_results), folder)
+    terminalreporter.write_line(f"kept in {folder}: results.json, report.md, peers.svg, peers.png")

@@ -117,7 +117,7 @@ orion_status_t orion_wait_changed(orion_wait_t *wait, const orion_wait_policy_t 
     if (!policy->membarrier || !orion_membarrier_global())
         orion_fence_full();
     orion_status_t status = ORION_OK;
-    if (orion_load_relaxed(word) == old)
+    if (orion_load_relaxed(word) == old && (place->also == NULL || orion_load_relaxed(place->also) == 0))
         status = orion_futex_wait(word, old, left);
     announce(place, place->leave);
 

@@ -38,6 +38,7 @@ typedef struct orion_wait_place {
     uint32_t *sleeping;   /* ours: += 1 before sleeping */
     uint32_t *mirror;     /* NULL, or where the value of *sleeping is shown to the other side: a worker never reads
                              * back what it wrote into shared memory */
+    const uint32_t *also; /* NULL, or a word of this process: other than 0 it keeps us awake, too */
     uint32_t leave;       /* added to *sleeping afterwards: 1 = a count of sleeps, (uint32_t)-1 = number of sleepers */
     bool movable;         /* this thread is ours (a worker's): it may be moved off a shared processor */
     uint32_t *cpu;        /* shared, ours: where we run, + 1 */

@@ -222,8 +222,10 @@ static void memory_commit(orion_link_t *base)
     orion_wake_order(link->policy.membarrier);
     uint32_t sleeping = orion_load_relaxed(&link->reply->worker_sleeping);
     if (__builtin_expect((sleeping & 1) != 0 && sleeping != link->woken, 0)) {
-        link->woken = sleeping; /* once per sleep: a burst of records wakes once */
-        (void)orion_futex_wake(&link->command->head, 1);
+        /* Once per sleep: a burst of records wakes once. A wake that found nobody was too early: the worker may have taken
+         * this record and still go to sleep, and then the next record has to wake it. */
+        if (orion_futex_wake(&link->command->head, 1) > 0)
+            link->woken = sleeping;
     }
 }
 

@@ -202,6 +202,7 @@ static orion_status_t wait_for_client(orion_port_t *port, int64_t limit_ns)
 {
     orion_wait_place_t where = {.word = &port->command->head,
                                 .sleeping = &port->sleeping,
+                                .also = &port->wake,
                                 .leave = 1,
                                 .movable = true,
                                 .cpu = &port->reply->worker_cpu,
@@ -262,7 +263,8 @@ void orion_port_wake(orion_port_t *port)
         port->ops->wake(port);
         return;
     }
-    (void)orion_exchange(&port->wake, 1); /* full barrier: the flag before the look at `sleeping` */
+    (void)orion_exchange(&port->wake, 1);
+    orion_fence_full(); /* the flag before the look at `sleeping`: pairs with the barrier in orion_wait_changed */
     uint32_t sleeping = orion_load_acquire(&port->sleeping);
     /* The loop sleeps on a word that only the client writes. Between its flag and its sleep a wake finds nobody: again,
    * until it has been woken or has left by itself. */

@@ -67,7 +67,8 @@ struct orion_channel {
     _Alignas(ORION_SPACING) orion_lock_t send_lock;
     orion_ring_producer_t out;
     uint32_t woken, rung; /* the values of peer->sleeping and bell that we have sent a wake for */
-    int64_t woken_at;
+    uint32_t asleep;      /* the last odd value of peer->sleeping, and when it was first seen */
+    int64_t asleep_at;
     uint32_t sequence;  /* of the newest call */
     uint32_t slot_hint; /* where a free one is likely */
     orion_wait_t space_wait;

@@ -50,12 +50,15 @@ static __attribute__((noinline)) void wake(orion_channel_t *channel, uint32_t sl
 {
     if ((sleeping & 1) != 0) {
         int64_t now = orion_clock_ns();
-        if (sleeping != channel->woken) {
-            channel->woken = sleeping; /* once per sleep: a burst of messages wakes once */
-            channel->woken_at = now;
-            (void)orion_futex_wake(&channel->own->head, 1);
-        } else if (now - channel->woken_at > ORION_SLEEP_MAX_NS) {
-            channel->woken_at = now; /* it does not get up: does it live? */
+        /* Once per sleep: a burst of messages wakes once. A wake that found nobody was too early: the peer may have taken
+         * this message and still go to sleep, and then the next one has to wake it. */
+        if (sleeping != channel->woken && orion_futex_wake(&channel->own->head, 1) > 0)
+            channel->woken = sleeping;
+        if (sleeping != channel->asleep) {
+            channel->asleep = sleeping;
+            channel->asleep_at = now;
+        } else if (now - channel->asleep_at > ORION_SLEEP_MAX_NS) {
+            channel->asleep_at = now; /* it does not get up: does it live? */
             (void)orion_channel_state(channel);
         }
     }

@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 
 #include "../check.h"
+#include "../sleeper.h"
 #include "channel_pair.h"
 
 #define SECOND 1000000000LL
@@ -50,6 +51,19 @@ static void a_full_ring_makes_the_sender_wait_and_loses_nothing(void)
     CHECK_EQUAL(orion_channel_receive(p.b, 0, &message), ORION_TIMEOUT);
     CHECK_EQUAL(orion_channel_receive(p.b, 3000000, &message), ORION_TIMEOUT);
     CHECK_EQUAL(orion_channel_send(p.a, 0, &sent, sizeof(sent), NULL, 0), ORION_OK);
+    pair_close(&p);
+}
+
+static void a_wake_that_came_before_the_sleep_is_followed_by_another(void)
+{
+    pair_t p = pair_open(NULL);
+    orion_store_release(&p.b->own->sleeping, 1); /* b says that it will sleep, and still takes what comes */
+    CHECK_EQUAL(orion_channel_send(p.a, 0, "1", 1, NULL, SECOND), ORION_OK); /* wakes nobody */
+    sleeper_t s = {.word = &p.a->own->head, .old = orion_load_relaxed(&p.a->own->head)};
+    sleeper_start(&s); /* now it sleeps: it has seen that message */
+    CHECK_EQUAL(orion_channel_send(p.a, 0, "2", 1, NULL, SECOND), ORION_OK);
+    CHECK_EQUAL(sleeper_join(&s), ORION_OK);
+    orion_store_release(&p.b->own->sleeping, 2);
     pair_close(&p);
 }
 
@@ -589,7 +603,8 @@ static void addresses_that_make_no_sense_say_why(void)
 }
 
 CHECK_MAIN(CASE(messages_of_every_length_arrive_whole_and_in_order),
-           CASE(a_full_ring_makes_the_sender_wait_and_loses_nothing), CASE(calls_bring_back_what_was_answered),
+           CASE(a_full_ring_makes_the_sender_wait_and_loses_nothing),
+           CASE(a_wake_that_came_before_the_sleep_is_followed_by_another), CASE(calls_bring_back_what_was_answered),
            CASE(unanswered_calls_time_out_and_their_slots_come_back),
            CASE(a_call_that_waits_for_a_slot_holds_up_nobody), CASE(threads_on_both_sides_share_a_channel),
            CASE(blocks_go_over_without_a_copy_and_come_back), CASE(held_messages_and_blocks_outlive_the_channel),

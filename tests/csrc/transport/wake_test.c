@@ -1,13 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Wakes that come at the wrong instant, found by tests/model: here the other side stands still at that instant. */
 #define _GNU_SOURCE
-#include <pthread.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 
 #include "../check.h"
-#include "base/clock.h"
-#include "base/futex.h"
+#include "../sleeper.h"
 #include "transport/memory.h"
 #include "transport/port.h"
 
@@ -61,64 +58,28 @@ static void post(desk_t *d)
     orion_link_commit(&d->link->base);
 }
 
-typedef struct sleeper {
-    const uint32_t *word;
-    uint32_t old;
-    int tid; /* atomic; 0 = not there yet */
-    orion_status_t slept;
-} sleeper_t;
-
-static void *sleep_on(void *arg)
-{
-    sleeper_t *s = arg;
-    __atomic_store_n(&s->tid, (int)syscall(SYS_gettid), __ATOMIC_RELEASE);
-    s->slept = orion_futex_wait(s->word, s->old, 5 * ORION_NS_PER_S);
-    return NULL;
-}
-
-/* The state letter of a thread, as the kernel shows it: S = asleep. */
-static char state_of(int tid)
-{
-    char name[64], text[256] = "";
-    (void)snprintf(name, sizeof(name), "/proc/self/task/%d/stat", tid);
-    FILE *f = fopen(name, "r");
-    MUST(f != NULL);
-    MUST(fread(text, 1, sizeof(text) - 1, f) > 0);
-    (void)fclose(f);
-    const char *after = strrchr(text, ')');
-    MUST(after != NULL);
-    return after[2];
-}
-
 static void a_wake_that_came_before_the_sleep_is_followed_by_another(void)
 {
     desk_t d;
-    pthread_t thread;
     desk_make(&d);
     orion_store_release(&d.reply->worker_sleeping, 1); /* it says that it will sleep, and still takes what comes */
     post(&d);                                          /* wakes nobody */
     sleeper_t s = {.word = &d.command->head, .old = orion_load_relaxed(&d.command->head)};
-    MUST(pthread_create(&thread, NULL, sleep_on, &s) == 0); /* now it sleeps: it has seen that record */
-    while (__atomic_load_n(&s.tid, __ATOMIC_ACQUIRE) == 0 || state_of(s.tid) != 'S')
-        (void)usleep(100);
+    sleeper_start(&s); /* now it sleeps: it has seen that record */
     post(&d);
-    MUST(pthread_join(thread, NULL) == 0);
-    CHECK_EQUAL(s.slept, ORION_OK);
+    CHECK_EQUAL(sleeper_join(&s), ORION_OK);
     desk_free(&d);
 }
 
 static void a_burst_wakes_once(void)
 {
     desk_t d;
-    pthread_t thread;
     desk_make(&d);
     orion_store_release(&d.reply->worker_sleeping, 1);
     sleeper_t s = {.word = &d.command->head, .old = orion_load_relaxed(&d.command->head)};
-    MUST(pthread_create(&thread, NULL, sleep_on, &s) == 0);
-    while (__atomic_load_n(&s.tid, __ATOMIC_ACQUIRE) == 0 || state_of(s.tid) != 'S')
-        (void)usleep(100);
+    sleeper_start(&s);
     post(&d);
-    MUST(pthread_join(thread, NULL) == 0);
+    CHECK_EQUAL(sleeper_join(&s), ORION_OK);
     CHECK_EQUAL(d.link->woken, 1);
     post(&d); /* still the same sleep, which is over: nothing to do */
     CHECK_EQUAL(d.link->woken, 1);

@@ -14,6 +14,9 @@ Name = Annotated[str, Field(max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-
 Text = Annotated[str, Field(max_length=256)]
 LeaseId = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$", examples=["4a00000000000001"])]
 Count = Annotated[int, Field(ge=0, le=COUNT_MOST)]
+# What goes into a token has to fit into its fields (lease_tokens.LAYOUT).
+Memory = Annotated[int, Field(ge=0, le=MIB_MOST << 20)]  # bytes
+Uptime = Annotated[float, Field(ge=0, le=1 << 31, allow_inf_nan=False)]  # seconds
 Seconds = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 
 
@@ -123,7 +126,7 @@ class DeviceReport(Model):
     name: Text
     uuid: Text
     kind: Text
-    memory: Count
+    memory: Memory
     vgpus: int = Field(
         ge=0, le=4096, description="that it may lease; containers may have all others"
     )
@@ -135,7 +138,7 @@ class SessionReport(Model):
     lease: LeaseId | None = None
     part: int = Field(0, ge=0, le=255)
     held: bool = False
-    token_expires: Seconds = 0.0
+    token_expires: Uptime = 0.0
     memory_limit: Count = 0
     memory_used: Count = 0
     ratio: int = Field(0, ge=0, le=100)
@@ -163,7 +166,7 @@ class Heartbeat(Model):
         description="when its supervisor started, by a clock that only goes forward"
     )
     sequence: Count
-    clock: Seconds = Field(description="its monotonic clock now, seconds")
+    clock: Uptime = Field(description="its monotonic clock now, seconds")
     address: Annotated[str, Field(max_length=256, pattern=r"^([^\s]*:[0-9]{1,5})?$")] = Field(
         "", description="HOST:PORT for clients; :PORT: on the host that the heartbeat comes from"
     )

@@ -87,6 +87,19 @@ def register(controller: ControllerProcess, server: FakeServer, key: str = "") -
     return answer
 
 
+@pytest.mark.parametrize("wrong", [{"memory": 1 << 51}, {"clock": float(1 << 32)}])
+def test_what_no_token_could_carry_is_no_report(
+    controller: ControllerProcess, wrong: dict[str, Any]
+) -> None:
+    report = heartbeat(FakeServer("a", Clock()))
+    if "memory" in wrong:
+        report["devices"][0] |= wrong
+    else:
+        report |= wrong
+    status, answer = controller.ask("PUT", "/v1/servers/a", report)
+    assert (status, answer["kind"]) == (422, "invalid"), answer
+
+
 def test_each_role_has_its_key(keyed: ControllerProcess) -> None:
     server = FakeServer("a", Clock())
     put = ("PUT", "/v1/servers/a", heartbeat(server))

@@ -79,7 +79,7 @@ class Peer:
 
 @pytest.fixture
 def device() -> Device:
-    return Device(0, "cpu", "a device", "", 1024 * MIB, 8)
+    return Device(0, "cpu", "a device", "", 4096 * MIB, 8)
 
 
 @pytest.fixture
@@ -295,7 +295,7 @@ def test_events_have_a_bounded_number_of_places(peers):
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_random_messages_never_unbalance_the_books(data):
-    device = Device(0, "cpu", "a device", "", 1024 * MIB, 8)
+    device = Device(0, "cpu", "a device", "", 4096 * MIB, 8)
     table = IpcTable()
     pair = [Peer(table, device), Peer(table, device, gmem=64)]
     for peer in pair:

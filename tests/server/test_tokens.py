@@ -13,7 +13,7 @@ import pytest
 from orion_raw_client import RawClient, Refused, hello
 from orion_server import errors, wire
 from orion_server.errors import OrionServerError, ProtocolError
-from orion_server.ledger import Device, open_lease
+from orion_server.limits import Limits, Policy, limits_of_wishes
 from orion_server.tokens import Exchange, Token, TokenFile, make_token
 from orion_server_fixtures import Server
 from orion_tcp_client import TcpClient
@@ -214,13 +214,13 @@ def test_nobody_proves_a_token_that_does_not_exist():
 
 
 def test_limits_of_a_token_bound_the_lease():
-    device = Device(0, "null", "x", "", 1 << 30, 8)
+    device, policy = 1 << 30, Policy()
     token = Token("x", b"s", memory_mib=100, ratio=30)
-    assert open_lease(device, 0, 0, 0, token).limit == 100 << 20
-    assert open_lease(device, 50, 0, 20, token).limit == 50 << 20
-    assert open_lease(device, 200, 0, 90, token).limit == 100 << 20
-    assert [lease.ratio for lease in device.leases.values()] == [30, 20, 30]
-    assert open_lease(device, 0, 0, 0).limit == 1 << 30
+    assert limits_of_wishes(0, 0, device, policy, token) == Limits(100 << 20, 30)
+    assert limits_of_wishes(50, 20, device, policy, token) == Limits(50 << 20, 20)
+    assert limits_of_wishes(200, 90, device, policy, token) == Limits(100 << 20, 30)
+    assert limits_of_wishes(0, 0, device, policy) == Limits(0, 100)
+    assert limits_of_wishes(0, 0, device, policy, Token("y", b"s")) == Limits(0, 100)
 
 
 # --- the file

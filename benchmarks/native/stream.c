@@ -14,6 +14,7 @@
 
 #include "base/fd.h"
 #include "sample.h"
+#include "sockets.h"
 #include "stream/libssl.h"
 #include "stream/libucp.h"
 #include "stream/socket.h"
@@ -35,30 +36,6 @@ typedef struct end {
     orion_bytestream_t *stream; /* NULL: bare */
     uint32_t bytes;
 } end_t;
-
-static void must(int good, const char *what)
-{
-    if (good)
-        return;
-    perror(what);
-    exit(1);
-}
-
-static void connect_pair(int pair[2])
-{
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t size = sizeof(address);
-    int on = 1, listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    must(bind(listener, (struct sockaddr *)&address, size) == 0 && listen(listener, 1) == 0, "listen");
-    must(getsockname(listener, (struct sockaddr *)&address, &size) == 0, "getsockname");
-    pair[0] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    must(connect(pair[0], (struct sockaddr *)&address, size) == 0, "connect");
-    pair[1] = accept(listener, NULL, NULL);
-    must(pair[1] >= 0, "accept");
-    for (int i = 0; i < 2; i++)
-        must(setsockopt(pair[i], IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) == 0, "TCP_NODELAY");
-    (void)close(listener);
-}
 
 static void put(end_t *e, const uint8_t *data, size_t bytes)
 {

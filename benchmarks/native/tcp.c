@@ -16,6 +16,7 @@
 
 #include "base/fd.h"
 #include "sample.h"
+#include "sockets.h"
 #include "shm/layout.h"
 #include "transport/link.h"
 #include "transport/stream_port.h"
@@ -29,30 +30,6 @@ enum { OP_ECHO = 1, OP_POST = 2, OP_IN = 3, OP_OUT = 4 };
 #define LARGEST (64u << 20)
 
 static uint8_t *heap; /* the worker's, and the bare peer's */
-
-static void must(int good, const char *what)
-{
-    if (good)
-        return;
-    perror(what);
-    exit(1);
-}
-
-static void connect_pair(int pair[2])
-{
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t size = sizeof(address);
-    int on = 1, listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    must(bind(listener, (struct sockaddr *)&address, size) == 0 && listen(listener, 1) == 0, "listen");
-    must(getsockname(listener, (struct sockaddr *)&address, &size) == 0, "getsockname");
-    pair[0] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    must(connect(pair[0], (struct sockaddr *)&address, size) == 0, "connect");
-    pair[1] = accept(listener, NULL, NULL);
-    must(pair[1] >= 0, "accept");
-    for (int i = 0; i < 2; i++)
-        must(setsockopt(pair[i], IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) == 0, "TCP_NODELAY");
-    (void)close(listener);
-}
 
 /* ---- bare sockets ---- */
 

@@ -7,19 +7,9 @@
 #include <sys/socket.h>
 
 #include "../check.h"
+#include "../process.h"
 #include "base/clock.h"
 #include "base/sys.h"
-
-static int open_count(void)
-{
-    int n = 0;
-    DIR *d = opendir("/proc/self/fd");
-    MUST(d != NULL);
-    while (readdir(d) != NULL)
-        n++;
-    (void)closedir(d);
-    return n;
-}
 
 static void make_pair(int pair[2])
 {
@@ -48,7 +38,7 @@ static void descriptors_travel_with_their_message(void)
 
 static void descriptors_that_nobody_wants_are_closed(void)
 {
-    int pair[2], got[1], before = open_count();
+    int pair[2], got[1], before = count_descriptors();
     char text[6];
     make_pair(pair);
     int many[4] = {pair[0], pair[0], pair[0], pair[0]};
@@ -60,7 +50,7 @@ static void descriptors_that_nobody_wants_are_closed(void)
     orion_fd_close(got[0]);
     orion_fd_close(pair[0]);
     orion_fd_close(pair[1]);
-    CHECK_EQUAL(open_count(), before);
+    CHECK_EQUAL(count_descriptors(), before);
     CHECK_EQUAL(orion_fd_send(0, "x", 1, many, ORION_FDS_MAX + 1), ORION_INVALID);
 }
 

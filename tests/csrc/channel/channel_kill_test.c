@@ -3,13 +3,13 @@
  * ORION_KILLS: how often each, default 100. The promise is measured at the median, and every single one has ten seconds:
  * the machine may be busy. */
 #define _GNU_SOURCE
-#include <dirent.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 
 #include "../check.h"
+#include "../process.h"
 #include "orion/channel.h"
 
 #define PROMISE_NS 100000000LL
@@ -69,17 +69,6 @@ static orion_status_t work(orion_channel_t *channel, uint64_t seed)
     }
 }
 
-static int count_descriptors(void)
-{
-    int n = 0;
-    DIR *d = opendir("/proc/self/fd");
-    MUST(d != NULL);
-    while (readdir(d) != NULL)
-        n++;
-    (void)closedir(d);
-    return n;
-}
-
 /* Mapped segments and extents. There are no names: what nobody maps and no descriptor holds does not exist. */
 static int count_segments(void)
 {
@@ -91,25 +80,6 @@ static int count_segments(void)
         n += strstr(line, "memfd:orion-") != NULL || strstr(line, "/dev/shm/") != NULL;
     (void)fclose(f);
     return n;
-}
-
-static int ascending(const void *a, const void *b)
-{
-    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-    return (x > y) - (x < y);
-}
-
-static pid_t kill_later(pid_t victim, uint64_t us, int64_t *when_p)
-{
-    pid_t killer = fork();
-    MUST(killer >= 0);
-    if (killer == 0) {
-        (void)usleep((useconds_t)us);
-        *when_p = check_now_ns();
-        (void)kill(victim, SIGKILL);
-        _exit(0);
-    }
-    return killer;
 }
 
 typedef orion_status_t (*role_t)(orion_channel_t *channel);

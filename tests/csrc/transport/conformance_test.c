@@ -5,6 +5,7 @@
  * `conformance_test [TRANSPORT]`; the twin's library is named by ORION_TEST_TWIN. */
 #define _GNU_SOURCE
 #include "../check.h"
+#include "../process.h"
 
 #include <dirent.h>
 #include <pthread.h>
@@ -459,17 +460,6 @@ static void an_unknown_operation_ends_the_session_only(void)
     session_close(&s);
 }
 
-static int open_descriptors(void)
-{
-    int n = 0;
-    DIR *d = opendir("/proc/self/fd");
-    MUST(d != NULL);
-    while (readdir(d) != NULL)
-        n++;
-    (void)closedir(d);
-    return n;
-}
-
 static int orion_files(void)
 {
     int n = 0;
@@ -489,13 +479,13 @@ static void a_closed_session_leaves_nothing_behind(void)
     int files = orion_files();
     session_open(&s); /* the first one may open something for good */
     session_close(&s);
-    int before = open_descriptors();
+    int before = count_descriptors();
     for (int i = 0; i < 5; i++) {
         session_open(&s);
         CHECK_EQUAL(call(&s, ECHO_ECHO, 0, "x......", 8, &reply), ORION_OK);
         session_close(&s);
     }
-    CHECK_EQUAL(open_descriptors(), before);
+    CHECK_EQUAL(count_descriptors(), before);
     CHECK(orion_files() <= files);
 }
 

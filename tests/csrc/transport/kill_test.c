@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 
 #include "../check.h"
+#include "../process.h"
 #include "echo_worker.h"
 #include "shm/layout.h"
 #include "transport/link.h"
@@ -85,25 +86,6 @@ static orion_status_t work(orion_link_t *link, uint64_t seed)
         if (status != ORION_OK)
             return status;
     }
-}
-
-static int ascending(const void *a, const void *b)
-{
-    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-    return (x > y) - (x < y);
-}
-
-static pid_t kill_later(pid_t victim, uint64_t us, int64_t *when_p)
-{
-    pid_t killer = fork();
-    MUST(killer >= 0);
-    if (killer == 0) {
-        (void)usleep((useconds_t)us);
-        *when_p = check_now_ns();
-        (void)kill(victim, SIGKILL);
-        _exit(0);
-    }
-    return killer;
 }
 
 static orion_link_t *connect_to(int socket)

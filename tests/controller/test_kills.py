@@ -65,7 +65,8 @@ def test_nothing_is_leaked_whoever_is_killed_in_whatever_order(tmp_path, libcuda
                         kill(pid)
                 elif victim == "worker":
                     for client in server.status()["clients"][:1]:
-                        kill(client["worker_pid"])
+                        if client["worker_pid"] is not None:
+                            kill(client["worker_pid"])
                 else:
                     kill(programs[0 if victim == "program" else 5].process.pid)
             assert all(0 <= d["vgpus_leased"] <= 4 for d in controller.overview()["devices"])

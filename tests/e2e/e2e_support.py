@@ -205,9 +205,9 @@ class Server:
         return clients
 
     def client_of(self, pid: int) -> dict[str, Any]:
-        """The client with this process id; waits until it is there."""
+        """The client with this process id; waits until it is there and has a worker."""
         found: dict[str, Any] = wait_until(
-            lambda: next((c for c in self.clients() if c["pid"] == pid), None),
+            lambda: next((c for c in self.clients() if c["pid"] == pid and c["worker_pid"]), None),
             f"a client with pid {pid}",
         )
         return found

@@ -164,11 +164,14 @@ static void *write_bytes(void *arg)
 
 static int read_bytes(orion_bytestream_t *s, size_t bytes)
 {
-    static uint8_t buffer[70000];
+    enum { ROOMS = 70, ROOM = 1000 };
+    static uint8_t buffer[ROOMS * ROOM];
+    struct iovec room[ROOMS]; /* many: bytes that come while the rooms are being filled must leave no gap */
+    for (size_t i = 0; i < ROOMS; i++)
+        room[i] = (struct iovec){buffer + i * ROOM, ROOM};
     for (size_t at = 0; at < bytes;) {
         size_t n = 0;
-        struct iovec room[2] = {{buffer, 1000}, {buffer + 1000, sizeof(buffer) - 1000}};
-        orion_status_t status = orion_bytestream_receive(s, room, 2, true, &n);
+        orion_status_t status = orion_bytestream_receive(s, room, ROOMS, true, &n);
         if (status == ORION_AGAIN)
             continue;
         if (status != ORION_OK)

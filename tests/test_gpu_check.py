@@ -46,6 +46,12 @@ def kit_with_bench(folder: Path, device: str) -> kit.Kit:
 NATIVE_WAY = ways.Way(ways.NATIVE, [], {})
 
 
+@pytest.fixture(autouse=True)
+def time_left() -> None:
+    """The clock began when the module was imported: at the collection of what may be a long suite."""
+    machine.CLOCK.restart(300.0)
+
+
 def test_table_has_every_figure_and_its_ratio() -> None:
     outcome = {"native": "passed", "shm": "failed", "tcp": "passed"}
     text = table.markdown(

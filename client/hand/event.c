@@ -55,8 +55,7 @@ CUresult orion_hand_cuEventRecordWithFlags(CUstream default_stream, CUevent hEve
     if (result || !orion_handle_object(ORION_KIND_EVENT, hEvent))
         return result;
     /* The program may now tell another process that the event is recorded, and that asks a worker of its own. */
-    result = orion_call_cuEventQuery(session, event);
-    return result == CUDA_ERROR_NOT_READY ? CUDA_SUCCESS : result;
+    return orion_call_orionSubmitted(session);
 }
 
 CUresult orion_hand_cuEventRecord(CUstream default_stream, CUevent hEvent, CUstream hStream)

@@ -247,6 +247,9 @@ typedef struct orion_device_ops {
     CUresult (*event_notify)(orion_device_t *device, orion_event_t *event, orion_done_fn done, void *arg);
     CUresult (*event_elapsed)(orion_device_t *device, orion_event_t *start, orion_event_t *end, float *ms_p);
 
+    /* When all that was enqueued before is where other processes see it. NULL: it always is. */
+    CUresult (*submitted_notify)(orion_device_t *device, orion_done_fn done, void *arg);
+
     /* Transfers. Up to 512 KiB in an idle stream run on the caller before return, larger ones on the pool. */
     CUresult (*copy)(orion_device_t *device, orion_stream_t *stream, uint64_t dst, uint64_t src, uint64_t bytes,
                      orion_done_fn done, void *arg);

@@ -634,6 +634,33 @@ static void launches_wait_for_their_turn(void)
     end();
 }
 
+/* What lets a stream go on may be behind it: crowded or not, the queue does not stand still for ever. */
+static void held_stream_does_not_hold_the_others_while_clients_share(void)
+{
+    begin();
+    orion_module_t *module = load();
+    orion_stream_t *held = stream_of(CU_STREAM_NON_BLOCKING), *free_one = stream_of(CU_STREAM_NON_BLOCKING);
+    kernel_params_t params = {alloc(4096), 100, 1};
+    orion_launch_t launch = launch_of(function_of(module, "add"), 4, 32, &params);
+    waiter_t done = WAITER, submitted = WAITER;
+    give_turn(&turn, ORION_TURN_OVER);
+    orion_gate_t *gate = gate_in(held);
+    for (int i = 0; i < 20; i++)
+        CHECK_EQUAL(ops->launch(device, held, &launch, NULL, NULL), CUDA_SUCCESS);
+    CHECK_EQUAL(ops->submitted_notify(device, waiter_done, &submitted), CUDA_SUCCESS);
+    CHECK_EQUAL(ops->launch(device, free_one, &launch, waiter_done, &done), CUDA_SUCCESS);
+    await_wanting(&usage, 1);
+    CHECK_EQUAL(waiter_calls(&submitted), 0); /* the launches wait for their turn */
+    give_turn(&turn, ORION_TURN_SHARED);
+    CHECK_EQUAL(waiter_wait(&submitted, 1), CUDA_SUCCESS); /* now they are in the driver, behind the gate */
+    CHECK_EQUAL(waiter_wait(&done, 1), CUDA_SUCCESS);
+    CHECK_EQUAL(get(params.out), runs_kernels ? 1u : 0u);
+    ops->host_gate_open(device, gate);
+    CHECK_EQUAL(synchronize(ops, device), CUDA_SUCCESS);
+    CHECK_EQUAL(get(params.out), runs_kernels ? 21u : 0u);
+    end();
+}
+
 static void nothing_that_ends_waits_for_a_turn(void)
 {
     begin();
@@ -723,6 +750,7 @@ static const check_case_t cases[] = {
     CASE(modules_have_variables_and_functions),
     CASE(launches_are_checked_counted_and_run),
     CASE(launches_wait_for_their_turn),
+    CASE(held_stream_does_not_hold_the_others_while_clients_share),
     CASE(nothing_that_ends_waits_for_a_turn),
     CASE(reset_drops_waiting_work_and_frees_all),
     CASE(close_with_work_waiting),

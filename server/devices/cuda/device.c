@@ -379,6 +379,7 @@ const orion_device_ops_t orion_cuda_device = {
     .room_notify = room_notify,
     .reset = orion_cuda_reset,
     .synchronize_notify = orion_cuda_fence,
+    .submitted_notify = orion_cuda_submitted,
     .mem_alloc = orion_cuda_mem_alloc,
     .mem_free = orion_cuda_mem_free,
     .mem_alloc_async = orion_cuda_mem_alloc_async,

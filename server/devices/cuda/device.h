@@ -69,6 +69,7 @@ typedef enum {
     OP_NOTIFY,       /* when all earlier work of the stream is done */
     OP_NOTIFY_EVENT, /* when the event is */
     OP_FENCE,        /* when all earlier work of all streams is done */
+    OP_SUBMITTED,    /* when all earlier work of all streams is in the driver */
     OP_FREE_ORDERED
 } orion_cuda_kind_t;
 
@@ -214,6 +215,7 @@ struct orion_device {
     orion_event_t *events;
     uint32_t closed_gates;
     uint64_t pending, in_driver;
+    int64_t moved_at; /* when the driver's queue was last empty, or something in it was done */
     orion_share_t share;
     int64_t busy_since; /* in_driver is not 0 since then, as far as it has not been counted yet */
     orion_cuda_cell_t *spare_cells[64];
@@ -264,6 +266,7 @@ void orion_cuda_job_after_work(orion_device_t *device, orion_cuda_job_t *job);
 void orion_cuda_drop(orion_device_t *device, CUresult result);
 /* Calls back when all work so far is done; for the device's own use. */
 CUresult orion_cuda_fence(orion_device_t *device, orion_done_fn done, void *arg);
+CUresult orion_cuda_submitted(orion_device_t *device, orion_done_fn done, void *arg);
 
 /* turn.c: under lock. A launch may be handed over now: it is our turn, and not too much is ahead of it. */
 bool orion_cuda_has_turn(const orion_device_t *device);

@@ -282,6 +282,10 @@ static CUresult bounce_rows(orion_device_t *device, const orion_cuda_op_t *op, b
 
 CUresult orion_cuda_perform(orion_device_t *device, orion_cuda_op_t *op, bool may_wait)
 {
+    if (op->kind == OP_SUBMITTED) {
+        op->done(op->arg, CUDA_SUCCESS);
+        return CUDA_SUCCESS;
+    }
     CUresult result = orion_cuda_enter(device);
     if (result != CUDA_SUCCESS)
         return result;

@@ -8,7 +8,8 @@
 /* Operations that tell somebody something do so even when the device has failed. */
 static bool only_tells(const orion_cuda_op_t *op)
 {
-    return op->kind == OP_NOTIFY || op->kind == OP_NOTIFY_EVENT || op->kind == OP_FENCE || op->kind == OP_FREE_ORDERED;
+    return op->kind == OP_NOTIFY || op->kind == OP_NOTIFY_EVENT || op->kind == OP_FENCE || op->kind == OP_SUBMITTED ||
+           op->kind == OP_FREE_ORDERED;
 }
 
 static size_t payload_of(const orion_cuda_op_t *op)
@@ -211,5 +212,11 @@ void orion_cuda_drop(orion_device_t *device, CUresult result)
 CUresult orion_cuda_fence(orion_device_t *device, orion_done_fn done, void *arg)
 {
     orion_cuda_op_t op = {.kind = OP_FENCE, .done = done, .arg = arg};
+    return orion_cuda_submit(device, &op);
+}
+
+CUresult orion_cuda_submitted(orion_device_t *device, orion_done_fn done, void *arg)
+{
+    orion_cuda_op_t op = {.kind = OP_SUBMITTED, .done = done, .arg = arg};
     return orion_cuda_submit(device, &op);
 }

@@ -9,6 +9,7 @@
 
 #define LOOK_NS ORION_NS_PER_MS            /* at the turn: the supervisor wakes us earlier */
 #define CROWDED_NS (100 * ORION_NS_PER_US) /* at the queue, as often as the watcher looks */
+#define STUCK_NS (10 * ORION_NS_PER_MS)    /* without an end of anything: what is queued may wait for what is not yet */
 
 bool orion_cuda_has_turn(const orion_device_t *device)
 {
@@ -18,7 +19,7 @@ bool orion_cuda_has_turn(const orion_device_t *device)
     case ORION_TURN_OVER:
         return false;
     case ORION_TURN_SHARED:
-        return device->in_driver < ORION_CUDA_AHEAD;
+        return device->in_driver < ORION_CUDA_AHEAD || orion_clock_ns() - device->moved_at > STUCK_NS;
     default:
         return true;
     }

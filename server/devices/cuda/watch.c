@@ -6,6 +6,8 @@
  */
 #include "cuda/device.h"
 
+#include "base/clock.h"
+
 #include <sched.h>
 #include <stdlib.h>
 #include <time.h>
@@ -87,8 +89,10 @@ void orion_cuda_handed(orion_device_t *device, orion_stream_t *stream, orion_cud
     pthread_mutex_lock(&device->lock);
     stream->submitted++;
     device->pending++;
-    if (device->in_driver++ == 0)
+    if (device->in_driver++ == 0) {
+        device->moved_at = orion_clock_ns();
         orion_cuda_account(device);
+    }
     if (entry) {
         entry->sequence = stream->submitted;
         *stream->last = entry;
@@ -152,6 +156,7 @@ static void complete(orion_device_t *device, orion_stream_t *stream, uint64_t se
         device->pending -= sequence - stream->completed;
         device->in_driver -= sequence - stream->completed;
         stream->completed = sequence;
+        device->moved_at = orion_clock_ns();
         orion_cuda_account(device);
     }
     while (stream->first && stream->first->sequence <= sequence) {

@@ -25,6 +25,16 @@ CUresult orion_serve_cuEventRecordWithFlags(orion_worker_t *w, orion_event_t *hE
     return w->ops->event_record(w->device, hEvent, hStream);
 }
 
+CUresult orion_serve_orionSubmitted(orion_worker_t *w, orion_ticket_t ticket)
+{
+    if (!w->ops->submitted_notify)
+        return CUDA_SUCCESS;
+    orion_deferred_t *deferred = orion_defer(w, ticket, orion_reply_orionSubmitted);
+    if (!deferred)
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    return orion_deferred_begun(deferred, w->ops->submitted_notify(w->device, orion_deferred_done, deferred));
+}
+
 CUresult orion_serve_cuEventQuery(orion_worker_t *w, orion_event_t *hEvent)
 {
     return w->ops->event_query(w->device, hEvent);

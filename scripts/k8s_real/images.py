@@ -176,6 +176,11 @@ def python_layer(layer: Layer, wheel: Path) -> None:
         str(packages),
     ]
     run([*pip, f"{wheel}[{EXTRAS}]"], "installing Orion")
+    compiled = ["--invalidation-mode", "unchecked-hash", "-s", str(layer.folder), "-p", "/"]
+    run(
+        [str(program), "-m", "compileall", "-q", *compiled, str(packages), str(layer.inside(library))],
+        "compiling the images' Python",
+    )
     shutil.rmtree(packages / "bin", ignore_errors=True)  # they name this machine's Python
     (entries,) = packages.glob("orion_vgpu-*.dist-info/entry_points.txt")
     for name, module, function in re.findall(

@@ -245,7 +245,7 @@ def test_page_has_commands_and_answers_in_blocks(monkeypatch: pytest.MonkeyPatch
         "```\n$ kubectl get nodes\nnode-1   Ready\n$ kubectl get pods\nnone\n```\n\nA sentence.\n"
     )
     assert page.endswith(f"\n\n## One\n\n{block}")
-    assert "Kubernetes v1.20.2. Device: a device." in page
+    assert "| Kubernetes | v1.20.2 |\n| device | a device |" in page
     told.command("hostname", "secret-host")
     with pytest.raises(shell.CannotRun, match="secret-host"):
         told.page({}, "")

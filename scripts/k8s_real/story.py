@@ -115,7 +115,8 @@ def controller_killed(ask: Asking) -> None:
     for name in loads:
         ask.start_job(name, "network", "faults", "forever")
     ask.transcript.say("Two programs run without pause on vGPUs that the controller has leased.")
-    ask.show_clients()
+    found = ask.show_clients()
+    must(len({one["vgpu"] for one in found}) == len(loads), "two programs have the same vGPU")
     ask.show_leases()
     ids = {one["id"] for one in ask.leases()}
     before = ask.calls()

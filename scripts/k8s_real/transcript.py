@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from datetime import date
 from pathlib import Path
 
-from .build import PROGRAMS
 from .shell import ROOT, CannotRun
 
 NETWORKS = ("172.17.0.0/16", "10.0.0.0/24", "10.96.0.0/16", "127.0.0.0/8", "0.0.0.0/32")
@@ -19,11 +18,16 @@ ADDRESS = re.compile(r"(?<![\w.])(\d{1,3}(?:\.\d{1,3}){3})(?![\w.]*\d)")
 HEADER = """\
 # A real cluster
 
-`make k8s-real` builds Kubernetes from Debian's source package ({programs}), starts a node of its own network, applies
-the files of `k8s/deploy` and asks the questions below. This page is what its last run wrote; it is not edited.
+`make k8s-real` builds Kubernetes from Debian's source package, starts it on a node of its own network, applies the
+files of `k8s/deploy` and asks the questions below. This page is what its last run wrote; it is not edited. Images are
+made of local files, as the stages of `k8s/images/Dockerfile` say; containers, kubelet, API server, scheduler and
+network plugins are real. Lines that begin with `$` were run; words after a `#` say what is shown of the answer.
 
-{day}. {versions}. Device: {device}. Images are made of local files (`scripts/k8s_real/images.py`), from the stages of
-`k8s/images/Dockerfile`; containers, kubelet, API server, scheduler and network plugins are real.
+| | |
+|---|---|
+| date | {day} |
+{versions}
+| device | {device} |
 """
 
 
@@ -79,9 +83,8 @@ class Transcript:
         """All of it. CannotRun if something of this machine is in it."""
         self._close()
         head = HEADER.format(
-            programs=", ".join(PROGRAMS),
             day=date.today().isoformat(),
-            versions=", ".join(f"{name} {version}" for name, version in versions.items()),
+            versions="\n".join(f"| {name} | {version} |" for name, version in versions.items()),
             device=device,
         )
         text = head + "\n".join(self.lines) + "\n"

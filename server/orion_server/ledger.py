@@ -141,7 +141,8 @@ class Lease:
         self.device.granted -= self.granted
         self.granted = 0
         self.extents.clear()
-        self.device.leases.pop(self.slot, None)
+        if self.device.leases.get(self.slot) is self:  # the slot may have another's by the second time
+            del self.device.leases[self.slot]
 
 
 def _aside(device: Device) -> str:

@@ -7,6 +7,8 @@ import hashlib
 import io
 import json
 import os
+import platform
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -18,14 +20,15 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT))  # last: what is tested besides is what is installed
 
-from scripts import dockerfile  # noqa: E402
 from scripts.k8s_real import (  # noqa: E402
     build,
     clients,
     cluster,
     debian,
     images,
+    layers,
     needs,
+    node,
     shell,
     transcript,
 )
@@ -146,12 +149,12 @@ LDD = """\
 
 def test_libraries_are_read_from_ldd() -> None:
     expected = ["/lib/x86_64-linux-gnu/libc.so.6", "/lib64/ld-linux-x86-64.so.2"]
-    assert images.libraries_in(LDD) == [Path(path) for path in expected]
+    assert layers.libraries_in(LDD) == [Path(path) for path in expected]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="chroot needs root")
 def test_program_runs_in_an_image_that_has_nothing_else(tmp_path: Path) -> None:
-    layer = images.Layer(tmp_path / "tree")
+    layer = layers.Layer(tmp_path / "tree")
     images.program_layer(layer, ("sh",), [])
     done = subprocess.run(
         ["chroot", layer.folder, "/bin/sh", "-c", "echo here"], capture_output=True, text=True
@@ -160,11 +163,11 @@ def test_program_runs_in_an_image_that_has_nothing_else(tmp_path: Path) -> None:
 
 
 def test_archive_holds_what_its_manifest_names(tmp_path: Path) -> None:
-    layer = images.Layer(tmp_path / "tree")
+    layer = layers.Layer(tmp_path / "tree")
     layer.make()
     tar = tmp_path / "layer-tree.tar"
     digest = layer.pack(tar)
-    server = dockerfile.stages()["server"]
+    server = images.dockerfile.stages()["server"]
     config = images.configuration(server, [digest])
     archive = tmp_path / "images.tar"
     images.write_archive(archive, {"a:1": (config, [tar]), "b:1": (config, [tar])})
@@ -249,6 +252,83 @@ def test_page_has_commands_and_answers_in_blocks(monkeypatch: pytest.MonkeyPatch
     told.command("hostname", "secret-host")
     with pytest.raises(shell.CannotRun, match="secret-host"):
         told.page({}, "")
+
+
+# --- a node, without Kubernetes
+
+GROUP = "orion-k8s-test"
+why_not = needs.first_missing(
+    user=os.geteuid(),
+    has=lambda name: shutil.which(name) is not None,
+    exists=Path.exists,
+    machine=platform.machine(),
+    free=needs.BUILD_BYTES,
+    built=True,
+)
+needs_node = pytest.mark.skipif(why_not is not None, reason=f"needs a node: {why_not}")
+OWNER = f"""
+import sys, time
+from pathlib import Path
+sys.path.append({str(ROOT)!r})
+from scripts.k8s_real.node import Node
+node = Node([], Path("/nowhere"), {GROUP!r})
+print(node.init_pid, node.folder, flush=True)
+time.sleep(600)
+"""
+
+
+def groups() -> list[Path]:
+    return list(node.CGROUPS.glob(f"*/{GROUP}"))
+
+
+@needs_node
+def test_node_has_a_network_and_folders_of_its_own_and_leaves_nothing() -> None:
+    made = node.Node([], Path("/nowhere"), GROUP)
+    try:
+        assert made.run("hostname").stdout == f"{node.NAME}\n"
+        links = made.run("ip", "-o", "-4", "addr").stdout.splitlines()
+        addresses = {line.split()[1]: line.split()[3].partition("/")[0] for line in links}
+        assert addresses == {"lo": "127.0.0.1", "eth0": node.ADDRESS, "docker0": node.BRIDGE}
+        assert "default" not in made.run("ip", "route").stdout
+        assert made.run("ls", "/var/lib").stdout == "kubelet\n"
+        program = made.start("waiting", "/bin/sleep", "600")
+        shell.wait_for(lambda: len(made.pids("sleep")) == 1, "the program", 30.0)
+        program.check()
+        program.kill()
+        program.check()  # we have ended it
+        program.start()
+        assert len(groups()) >= len(needs.CONTROLLERS)
+    finally:
+        made.close()
+    assert not made.folder.exists()
+    assert groups() == []
+    assert program.process.poll() is not None
+
+
+@needs_node
+def test_program_that_ends_by_itself_is_an_error_with_its_last_words() -> None:
+    made = node.Node([], Path("/nowhere"), GROUP)
+    try:
+        made.start("short", "sh", "-c", "echo I cannot; exit 1").process.wait(30)
+        with pytest.raises(shell.CannotRun, match="short has ended by itself:\nI cannot"):
+            made.check()
+    finally:
+        made.close()
+
+
+@needs_node
+def test_node_is_gone_when_its_owner_is_killed() -> None:
+    owner = subprocess.Popen([sys.executable, "-c", OWNER], stdout=subprocess.PIPE, text=True)
+    assert owner.stdout is not None
+    assert owner.stdout.readline().startswith("k8s-real: making a node")
+    init, folder = owner.stdout.readline().split()
+    assert Path(f"/proc/{init}").exists()
+    owner.kill()
+    owner.communicate()
+    shell.wait_for(lambda: not Path(f"/proc/{init}").exists(), "the end of the node", 30.0)
+    shutil.rmtree(folder)
+    node.Node([], Path("/nowhere"), GROUP).close()  # the next one removes the groups that were left
+    assert groups() == []
 
 
 def test_failed_program_is_an_error_with_the_end_of_what_it_said(tmp_path: Path) -> None:

@@ -34,10 +34,10 @@ class Asking:
 
     # --- kubectl
 
-    def show(self, *command: str) -> str:
-        """Runs it, and shows it in the transcript. WentWrong when it fails."""
-        done = self.node.run(*command, folder=ROOT, seconds=SECONDS + 30.0)
-        self.transcript.command(shlex.join(command), done.stdout)
+    def show(self, *command: str, say_to_it: str = "", shown: str = "") -> str:
+        """Runs it, and shows it, or `shown`, in the transcript. WentWrong when it fails."""
+        done = self.node.run(*command, folder=ROOT, say_to_it=say_to_it, seconds=SECONDS + 30.0)
+        self.transcript.command(shown or shlex.join(command), done.stdout)
         must(done.returncode == 0, f"`{shlex.join(command)}`: {done.stdout.strip()}")
         return done.stdout
 
@@ -112,14 +112,15 @@ class Asking:
         pod = self.kubectl("get", "pods", "-l", f"job-name={name}", "-o", "name").strip()
         attach = ("attach", "--stdin", "-c", clients.CONTAINER, pod)
         self.kubectl(*attach, say_to_it="go on\n")
-        self._await_completion(name)
+        self.await_completion(name)
 
     def run_job(self, name: str, way: str, *command: str) -> str:
         """A Job from its beginning to its end; what its program said."""
         self.kubectl("apply", "-f", "-", say_to_it=json.dumps(clients.job(name, way, *command)))
-        return self._await_completion(name)
+        return self.await_completion(name)
 
-    def _await_completion(self, name: str) -> str:
+    def await_completion(self, name: str) -> str:
+        """What its program said; then the Job is deleted."""
         job = f"job/{name}"
         wait = ("wait", "--for=condition=complete", f"--timeout={SECONDS:.0f}s", job)
         self.show("kubectl", *wait)

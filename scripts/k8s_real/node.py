@@ -100,8 +100,10 @@ class Program:
 
 
 class Node:
-    def __init__(self, path: Sequence[Path], libraries: Path) -> None:
-        """path: folders with its programs, before the machine's. libraries: a folder with what they load."""
+    def __init__(self, path: Sequence[Path], libraries: Path, group: str = GROUP) -> None:
+        """path: folders with its programs, before the machine's. libraries: a folder with what they load.
+        group: the name of its control groups, which no other node may have."""
+        self.group = group
         self.folder = Path(tempfile.mkdtemp(prefix="orion-k8s-"))
         self.folder.chmod(0o755)
         self.programs: list[Program] = []
@@ -210,7 +212,7 @@ class Node:
         for name in [*CONTROLLERS, "systemd", "hugetlb"]:
             if not (CGROUPS / name).is_dir():
                 continue
-            group = CGROUPS / name / GROUP
+            group = CGROUPS / name / self.group
             try:
                 group.mkdir(exist_ok=True)
             except OSError as e:
@@ -220,14 +222,14 @@ class Node:
                     (group / file).write_text((group.parent / file).read_text())
 
     def _remove_groups(self) -> None:
-        for top in CGROUPS.glob(f"*/{GROUP}"):
+        for top in CGROUPS.glob(f"*/{self.group}"):
             for folder, _, _ in os.walk(top, topdown=False):
                 with contextlib.suppress(OSError):  # what is left is said by close()
                     os.rmdir(folder)
 
     def _groups_are_gone(self) -> bool:
         self._remove_groups()
-        return not any(CGROUPS.glob(f"*/{GROUP}"))
+        return not any(CGROUPS.glob(f"*/{self.group}"))
 
     def close(self) -> None:
         """Ends everything in it, and removes what it has left."""

@@ -7,11 +7,14 @@ import json
 import time
 from collections.abc import Callable
 
+import manifests
+
 from . import clients
 from .asking import SYSTEM, Asking, must
-from .shell import say
+from .shell import ROOT, say
 
 DEPLOY = "k8s/deploy"
+OVERLAY, CLIENT = manifests.DEPLOY / "overlays/shm-memfd", manifests.DEPLOY / "base/client"
 SERVERS = ("9.0", "10.0", "12", "13")
 VGPUS = 4  # VGPU of the manifests, on one device
 CAPACITY = "custom-columns=NODE:.metadata.name,VGPUS:.status.allocatable.virtaitech\\.com/gpu"
@@ -139,17 +142,24 @@ def controller_killed(ask: Asking) -> None:
 
 
 def replaced(ask: Asking) -> None:
-    """The DaemonSets' pods are deleted. Programs survive the plugin's end, not the server's."""
-    ask.start_job("survivor", "socket", "faults", "forever")
+    """The DaemonSets' pods are deleted. Programs survive plugin and controller, not their server."""
+    ask.start_job("with-socket", "socket", "faults", "forever")
+    ask.start_job("with-lease", "network", "faults", "forever")
+    ids = {one["id"] for one in ask.leases()}
+    must(len(ids) == 1, f"one program has a lease, and the controller has {len(ids)}")
     delete = ("kubectl", *SYSTEM, "delete", "pod", "-l")
-    before = ask.calls()
-    ask.show(*delete, "app.kubernetes.io/component=plugin")
-    ask.await_roll_out("plugin")
+    for name in ("plugin", "controller"):
+        ask.show(*delete, f"app.kubernetes.io/component={name}")
+        ask.await_roll_out(name)
     ask.await_vgpus(VGPUS)
-    ask.until(lambda: ask.calls() > before, "calls after the plugin's end")
-    ask.transcript.say("A program that ran meanwhile has not noticed:")
+    before = ask.calls()
+    ask.until(lambda: ask.calls() > before, "calls after the plugin's and the controller's end")
+    ask.until(lambda: {one["id"] for one in ask.leases()} == ids, "the adopted lease")
+    words = "Two programs have not noticed. The new controller has an empty database, and the lease"
+    ask.transcript.say(f"{words} from the server's report:")
     ask.show_clients()
-    ask.remove_jobs("survivor")
+    ask.show_leases()
+    ask.remove_jobs("with-socket", "with-lease")
     ask.show(*delete, "app.kubernetes.io/component=server")
     ask.await_roll_out("server")
     ask.await_vgpus(VGPUS)
@@ -166,6 +176,38 @@ def uninstall(ask: Asking) -> None:
     ask.show("kubectl", "get", "nodes", "-o", CAPACITY)
 
 
+def sockets_alone(ask: Asking) -> None:
+    """The default overlay, on the node that the classic deployment has left."""
+    server, job = manifests.render(OVERLAY), manifests.render(CLIENT)
+    folder, client = (path.relative_to(ROOT) for path in (OVERLAY, CLIENT))
+    ask.show(
+        "kubectl",
+        "apply",
+        "-f",
+        "-",
+        say_to_it=server,
+        shown=f"kubectl kustomize {folder} | kubectl apply -f -",
+    )
+    for name in ("server", "plugin"):
+        ask.await_roll_out(name)
+    ask.await_vgpus(VGPUS)
+    ask.show("kubectl", *SYSTEM, "get", "pods", "-o", "wide")
+    ask.show(
+        "kubectl",
+        "create",
+        "-f",
+        "-",
+        say_to_it=job,
+        shown=f"kubectl kustomize {client} | kubectl create -f -",
+    )
+    must(PASSED in ask.await_completion("orion-client"), "vectorAdd failed")
+    ask.start_job("way-socket", "socket", "faults", "wait")
+    (found,) = ask.show_clients()
+    must(found["transport"] == "shm", f"the transport is {found['transport']}, not shm")
+    ask.finish_job("way-socket")
+    ask.kubectl("delete", "-f", "-", say_to_it=server)
+
+
 STEPS: dict[str, Callable[[Asking], None]] = {
     "The classic guide, file by file": deploy,
     "The client's Job": client,
@@ -174,8 +216,9 @@ STEPS: dict[str, Callable[[Asking], None]] = {
     "What is refused, and what waits": refused,
     "The kubelet is killed": kubelet_killed,
     "The controller is killed under load": controller_killed,
-    "Plugin and server are replaced": replaced,
+    "Plugin, controller and server are replaced": replaced,
     "Everything is deleted": uninstall,
+    "The default: sockets alone": sockets_alone,
 }
 
 

@@ -141,7 +141,7 @@ class Lease:
         self.device.granted -= self.granted
         self.granted = 0
         self.extents.clear()
-        if self.device.leases.get(self.slot) is self:  # the slot may have another's by the second time
+        if self.device.leases.get(self.slot) is self:  # by the second time it may be another's
             del self.device.leases[self.slot]
 
 

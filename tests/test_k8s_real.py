@@ -271,8 +271,9 @@ import sys, time
 from pathlib import Path
 sys.path.append({str(ROOT)!r})
 from scripts.k8s_real.node import Node
-node = Node([], Path("/nowhere"), {GROUP!r})
-print(node.init_pid, node.folder, flush=True)
+folder = Path(sys.argv[1])
+node = Node(folder, [], folder, {GROUP!r})
+print(node.init_pid, flush=True)
 time.sleep(600)
 """
 
@@ -282,8 +283,8 @@ def groups() -> list[Path]:
 
 
 @needs_node
-def test_node_has_a_network_and_folders_of_its_own_and_leaves_nothing() -> None:
-    made = node.Node([], Path("/nowhere"), GROUP)
+def test_node_has_a_network_and_folders_of_its_own_and_leaves_nothing(tmp_path: Path) -> None:
+    made = node.Node(tmp_path / "node", [], tmp_path, GROUP)
     try:
         assert made.run("hostname").stdout == f"{node.NAME}\n"
         links = made.run("ip", "-o", "-4", "addr").stdout.splitlines()
@@ -306,8 +307,8 @@ def test_node_has_a_network_and_folders_of_its_own_and_leaves_nothing() -> None:
 
 
 @needs_node
-def test_program_that_ends_by_itself_is_an_error_with_its_last_words() -> None:
-    made = node.Node([], Path("/nowhere"), GROUP)
+def test_program_that_ends_by_itself_is_an_error_with_its_last_words(tmp_path: Path) -> None:
+    made = node.Node(tmp_path / "node", [], tmp_path, GROUP)
     try:
         made.start("short", "sh", "-c", "echo I cannot; exit 1").process.wait(30)
         with pytest.raises(shell.CannotRun, match="short has ended by itself:\nI cannot"):
@@ -317,17 +318,19 @@ def test_program_that_ends_by_itself_is_an_error_with_its_last_words() -> None:
 
 
 @needs_node
-def test_node_is_gone_when_its_owner_is_killed() -> None:
-    owner = subprocess.Popen([sys.executable, "-c", OWNER], stdout=subprocess.PIPE, text=True)
+def test_node_is_gone_when_its_owner_is_killed(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", OWNER, str(tmp_path / "killed")]
+    owner = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert owner.stdout is not None
     assert owner.stdout.readline().startswith("k8s-real: making a node")
-    init, folder = owner.stdout.readline().split()
+    init = int(owner.stdout.readline())
     assert Path(f"/proc/{init}").exists()
     owner.kill()
     owner.communicate()
     shell.wait_for(lambda: not Path(f"/proc/{init}").exists(), "the end of the node", 30.0)
-    shutil.rmtree(folder)
-    node.Node([], Path("/nowhere"), GROUP).close()  # the next one removes the groups that were left
+    node.Node(
+        tmp_path / "node", [], tmp_path, GROUP
+    ).close()  # the next one removes the groups that were left
     assert groups() == []
 
 

@@ -18,7 +18,6 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,11 +58,12 @@ def keep_traces(node: Node, transcript: Transcript) -> None:
     say(f"logs and the transcript so far: {LEFT.relative_to(ROOT)}")
 
 
-def tell(cache: Cache, archive: Path, page: Path) -> None:
-    """The cluster from its start to its end."""
+def tell(cache: Cache, work: Path, page: Path) -> None:
+    """The cluster from its start to its end. work: an empty folder."""
+    archive = images.make_images(work)
     debian = cache.debian
     path = [cache.programs, debian / "usr/bin", debian / "usr/sbin"]
-    node = Node(path, debian / LIBRARIES)
+    node = Node(work / "node", path, debian / LIBRARIES)
     transcript = Transcript()
     try:
         cluster = Cluster(node, cache)
@@ -100,8 +100,13 @@ def main() -> int:
         with alone(cache.folder):
             say(f"Kubernetes {cache.fill()}")
             if not options.build_only:
-                with tempfile.TemporaryDirectory(prefix="orion-k8s-images-") as made:
-                    tell(cache, images.make_images(Path(made)), options.page)
+                work = cache.folder / "work"
+                shutil.rmtree(work, ignore_errors=True)  # of a run that was killed
+                work.mkdir()
+                try:
+                    tell(cache, work, options.page)
+                finally:
+                    shutil.rmtree(work)
     except CannotRun as error:
         complain(error)
         return 1 if isinstance(error, WentWrong) else 2

@@ -13,7 +13,6 @@ import os
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -100,12 +99,15 @@ class Program:
 
 
 class Node:
-    def __init__(self, path: Sequence[Path], libraries: Path, group: str = GROUP) -> None:
-        """path: folders with its programs, before the machine's. libraries: a folder with what they load.
-        group: the name of its control groups, which no other node may have."""
+    def __init__(
+        self, folder: Path, path: Sequence[Path], libraries: Path, group: str = GROUP
+    ) -> None:
+        """folder: what it writes, made here and removed by close(). path: folders with its programs, before the
+        machine's. libraries: a folder with what they load. group: the name of its control groups, which no other
+        node may have."""
+        self.folder = folder
         self.group = group
-        self.folder = Path(tempfile.mkdtemp(prefix="orion-k8s-"))
-        self.folder.chmod(0o755)
+        self.folder.mkdir(mode=0o755)
         self.programs: list[Program] = []
         folders = [*map(str, path), "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
         self.environment = {

@@ -87,13 +87,17 @@ class Asking:
 
     # --- Jobs
 
+    def apply(self, made: dict[str, Any]) -> None:
+        """An object of ours."""
+        self.kubectl("apply", "-f", "-", say_to_it=json.dumps(made))
+
     def start_job(self, name: str, way: str, *command: str) -> None:
         """Until its program says that it is ready."""
-        self.kubectl("apply", "-f", "-", say_to_it=json.dumps(clients.job(name, way, *command)))
+        self.apply(clients.job(name, way, *command))
         logs = ("logs", f"job/{name}", "-c", clients.CONTAINER)
 
         def ready() -> bool:
-            must("Error" not in self._phases(name), f"the program of {name} failed")
+            must("Error" not in self.pods_of(name), f"the program of {name} failed")
             return "ready" in self.answer(*logs).splitlines()
 
         try:
@@ -104,7 +108,8 @@ class Asking:
             )
             raise WentWrong(f"{e}\n{said}") from None
 
-    def _phases(self, name: str) -> str:
+    def pods_of(self, name: str) -> str:
+        """A line for each pod of the Job, with its state."""
         return self.answer("get", "pods", "-l", f"job-name={name}", "--no-headers")
 
     def finish_job(self, name: str) -> None:
@@ -116,7 +121,7 @@ class Asking:
 
     def run_job(self, name: str, way: str, *command: str) -> str:
         """A Job from its beginning to its end; what its program said."""
-        self.kubectl("apply", "-f", "-", say_to_it=json.dumps(clients.job(name, way, *command)))
+        self.apply(clients.job(name, way, *command))
         return self.await_completion(name)
 
     def await_completion(self, name: str) -> str:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 
@@ -74,13 +73,30 @@ def refused(ask: Asking) -> None:
     made = clients.job("too-many", "socket", "vectorAdd")
     resources = made["spec"]["template"]["spec"]["containers"][0]["resources"]
     resources["limits"][clients.GPU] = str(VGPUS + 1)
-    ask.kubectl("apply", "-f", "-", say_to_it=json.dumps(made))
+    ask.apply(made)
     reason = "jsonpath={.items[0].status.conditions[0].message}"
     pod = ("get", "pods", "-l", "job-name=too-many", "-o", reason)
     ask.until(lambda: clients.GPU in ask.answer(*pod), "the scheduler's answer")
     ask.transcript.say(f"A Job that asks for {VGPUS + 1} of {VGPUS} waits:")
     ask.show("kubectl", *pod)
     ask.kubectl("delete", "job", "too-many")
+
+
+def all_in_use(ask: Asking) -> None:
+    """One container for each vGPU; the next one waits for the first to end."""
+    names = [f"user-{number}" for number in range(VGPUS)]
+    for name in names:
+        ask.start_job(name, "socket", "faults", "wait")
+    found = ask.show_clients()
+    must({one["vgpu"] for one in found} == set(range(VGPUS)), "not every vGPU has its program")
+    must(len({one["labels"]["pod"] for one in found}) == VGPUS, "not every program has its pod")
+    ask.apply(clients.job("next", "socket", "vectorAdd"))
+    ask.until(lambda: "Pending" in ask.pods_of("next"), "the fifth pod")
+    ask.show("kubectl", "get", "pods")
+    ask.transcript.say("The fifth waits. One of the four ends, and the fifth gets its vGPU:")
+    ask.finish_job(names[0])
+    must(PASSED in ask.await_completion("next"), "vectorAdd failed")
+    ask.remove_jobs(*names[1:])
 
 
 def kubelet_killed(ask: Asking) -> None:
@@ -139,6 +155,23 @@ def controller_killed(ask: Asking) -> None:
     must(PASSED in ask.run_job("after-controller", "network", "vectorAdd"), "vectorAdd failed")
     ask.remove_jobs(*loads)
     ask.until(lambda: not ask.leases(), "the end of the leases")
+
+
+def server_killed(ask: Asking) -> None:
+    """Its programs end with a CUDA error, not with a hang; the next ones find its successor."""
+    ask.start_job("load", "socket", "faults", "forever")
+    ask.node.run("kill", "-KILL", str(min(ask.node.pids("orion-server"))))
+    ask.transcript.say(
+        "A program runs on a vGPU. The server's first process is killed (SIGKILL); the program learns it:"
+    )
+    ask.show("kubectl", "wait", "--for=condition=failed", "--timeout=60s", "job/load")
+    said = ask.show("kubectl", "logs", "job/load")
+    must("loop: cudaError" in said, f"the program did not get a CUDA error: {said}")
+    ask.kubectl("delete", "job", "load")
+    ask.until(lambda: ask.restarts("server") == 1, "the server's restart")
+    ask.await_roll_out("server")
+    ask.await_vgpus(VGPUS)
+    must(PASSED in ask.run_job("after-crash", "socket", "vectorAdd"), "vectorAdd failed")
 
 
 def replaced(ask: Asking) -> None:
@@ -214,8 +247,10 @@ STEPS: dict[str, Callable[[Asking], None]] = {
     "Every server file": servers,
     "Three ways to a server": ways,
     "What is refused, and what waits": refused,
+    "Every vGPU in use": all_in_use,
     "The kubelet is killed": kubelet_killed,
     "The controller is killed under load": controller_killed,
+    "The server is killed under load": server_killed,
     "Plugin, controller and server are replaced": replaced,
     "Everything is deleted": uninstall,
     "The default: sockets alone": sockets_alone,

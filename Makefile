@@ -8,7 +8,7 @@ JOBS ?= $(shell nproc)
 ARGS ?=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo demo-sharing test bench lint format sanitize fuzz soak gpu-check docs wheel manifests manifests-scan clean distclean
+.PHONY: help demo demo-sharing test bench lint format sanitize fuzz soak gpu-check docs wheel manifests manifests-scan k8s-real clean distclean
 
 help:
 	@echo "make demo       builds, then shows CUDA programs running against the CPU device"
@@ -23,6 +23,7 @@ help:
 	@echo "make docs       docs/reference/api-support.md"
 	@echo "make wheel      dist/orion_vgpu-*.whl"
 	@echo "make manifests  k8s/deploy/deploy-*.yaml from their kustomizations; make manifests-scan: checkov over all of it"
+	@echo "make k8s-real   as root: a real Kubernetes (built once from Debian's source) runs k8s/deploy; docs/k8s-real.md"
 	@echo "make clean      removes what was built; make distclean removes .venv as well"
 
 demo:
@@ -93,6 +94,10 @@ manifests:
 manifests-scan:
 	@$(BOOTSTRAP) --no-build test
 	@$(BIN)/python scripts/manifests.py --scan
+
+k8s-real:
+	@$(BOOTSTRAP) test
+	@$(BIN)/python -m scripts.k8s_real $(ARGS)
 
 clean:
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .benchmarks .hypothesis docs/reference/api-support.md

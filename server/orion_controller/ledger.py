@@ -103,7 +103,7 @@ class Ledger:
         for server in self.servers.values():
             for device in server.devices.values():
                 slots, memory, share = taken.get((server.id, device.index), (0, 0, 0))
-                whole = placement.empty(server, device)
+                whole = placement.unreserved(server, device)
                 found.append(
                     replace(
                         whole,

@@ -90,7 +90,7 @@ class Snapshot(Collector):
                 ("memory_leased_bytes", "Device memory that leases may use"),
                 ("memory_used_bytes", "Device memory that programs hold"),
                 ("vgpus", "vGPUs of the device"),
-                ("vgpus_leased", "vGPUs that are leased or in use"),
+                ("vgpus_leased", "vGPUs that are leased, in use, or kept for containers"),
                 ("ratio_leased_percent", "Part of the device's time that is leased"),
             )
         }

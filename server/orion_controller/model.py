@@ -57,6 +57,7 @@ class Device:
     kind: str
     memory: int
     slots: int
+    reserved: int = 0  # slots of containers that do not use theirs now: no lease gets them
 
 
 @dataclass(frozen=True)

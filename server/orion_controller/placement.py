@@ -40,13 +40,26 @@ def share_of(ratio: int, device: Device) -> int:
     return 100 if ratio in (0, equal_ratio(device)) else ratio * device.slots
 
 
+def equal_memory(device: Device) -> int:
+    """Bytes of an equal share, in whole MiB."""
+    return max(device.memory // max(device.slots, 1) // MIB * MIB, MIB)
+
+
 def memory_of(wish: Wish, device: Device) -> int:
-    """Bytes; without a wish an equal share in whole MiB."""
-    return wish.memory or max(device.memory // max(device.slots, 1) // MIB * MIB, MIB)
+    """Bytes; without a wish an equal share."""
+    return wish.memory or equal_memory(device)
 
 
 def empty(server: Server, device: Device) -> Room:
+    """All of it, as it is when nobody has anything."""
     return Room(server, device, device.slots, device.memory, 100 * device.slots)
+
+
+def unreserved(server: Server, device: Device) -> Room:
+    """All but what is kept for containers, whose vGPUs have an equal share each."""
+    slots = device.slots - device.reserved
+    memory = device.memory - device.reserved * equal_memory(device)
+    return Room(server, device, slots, memory, 100 * slots)
 
 
 def reaches(wish: Wish, server: Server) -> bool:

@@ -127,8 +127,9 @@ class DeviceReport(Model):
     uuid: Text
     kind: Text
     memory: Memory
-    vgpus: int = Field(
-        ge=0, le=4096, description="that it may lease; containers may have all others"
+    vgpus: int = Field(ge=0, le=4096)
+    reserved: int = Field(
+        0, ge=0, le=4096, description="vGPUs of containers that do not use theirs now"
     )
 
 

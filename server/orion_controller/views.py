@@ -187,7 +187,7 @@ def report(name: str, beat: schemas.Heartbeat, host: str) -> Report:
         beat.local,
         beat.version,
         tuple(
-            Device(d.index, d.name, d.uuid, d.kind, d.memory, d.vgpus)
+            Device(d.index, d.name, d.uuid, d.kind, d.memory, d.vgpus, min(d.reserved, d.vgpus))
             for d in {d.index: d for d in beat.devices}.values()
         ),
         tuple(use(s) for s in beat.sessions),

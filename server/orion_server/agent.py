@@ -154,7 +154,8 @@ def report_of(status: dict[str, Any], boot: str, sequence: int, address: str) ->
                 "uuid": d["uuid"][:256],
                 "kind": d["kind"],
                 "memory": d["memory_total"],
-                "vgpus": d["vgpus"] - d["vgpus_reserved"],
+                "vgpus": d["vgpus"],
+                "reserved": d["vgpus_reserved"],
             }
             for d in status["devices"]
         ],

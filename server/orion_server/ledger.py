@@ -141,7 +141,8 @@ class Lease:
         self.device.granted -= self.granted
         self.granted = 0
         self.extents.clear()
-        self.device.leases.pop(self.slot, None)
+        if self.device.leases.get(self.slot) is self:  # by the second time it may be another's
+            del self.device.leases[self.slot]
 
 
 def _aside(device: Device) -> str:

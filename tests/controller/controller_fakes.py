@@ -41,6 +41,7 @@ class FakeServer:
     sessions: dict[int, Use] = field(default_factory=dict)
     held_ids: dict[int, str] = field(default_factory=dict)  # session -> token id
     draining: bool = False
+    reserved: int = 0  # vGPUs of containers on each device
 
     def __post_init__(self) -> None:
         self.start()
@@ -110,7 +111,15 @@ class FakeServer:
             "/run/orion/orion.sock",
             "0.1.0",
             tuple(
-                Device(i, f"device {i}", f"GPU-{self.name}-{i}", "null", self.memory, self.slots)
+                Device(
+                    i,
+                    f"device {i}",
+                    f"GPU-{self.name}-{i}",
+                    "null",
+                    self.memory,
+                    self.slots,
+                    self.reserved,
+                )
                 for i in range(self.devices)
             ),
             tuple(self.sessions.values()),

@@ -66,6 +66,33 @@ def test_what_no_device_can_give_is_refused_at_once(ledger: Ledger, clock: Clock
     assert "can never be granted" in str(request.refused)
 
 
+def test_who_asks_waits_while_containers_have_all_vgpus(ledger: Ledger, clock: Clock) -> None:
+    server = FakeServer("a", clock, slots=4, reserved=4)
+    ledger.report(server.report())
+    waiting = ask(ledger, wait=None)
+    assert not waiting.settled
+    assert waiting.reason == "all 4 vGPUs of 1 device are in use"
+    server.reserved = 3
+    ledger.report(server.report())
+    assert waiting.lease is not None
+    assert waiting.lease.parts[0].memory == 2 * GIB, (
+        "a share is one of four, whoever has the others"
+    )
+
+
+def test_vgpus_of_containers_keep_their_share_of_memory_and_time(
+    ledger: Ledger, clock: Clock
+) -> None:
+    ledger.report(FakeServer("a", clock, slots=4, reserved=2).report())
+    assert "the most that one has is 4096 MiB" in str(ask(ledger, memory=5 * GIB).refused)
+    assert "percent of its time left; the most is 50" in str(ask(ledger, ratio=75).refused)
+    assert ask(ledger, memory=3 * GIB, ratio=25).lease
+    assert ask(ledger, memory=GIB).lease
+    refused = ask(ledger, memory=GIB).refused
+    assert refused is not None
+    assert refused.kind == "full"
+
+
 def test_without_any_server_a_request_waits_for_one(ledger: Ledger, clock: Clock) -> None:
     request = ask(ledger, wait=None)
     assert not request.settled

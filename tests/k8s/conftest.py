@@ -13,6 +13,7 @@ import pytest
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "server")]
+sys.path.append(str(HERE.parents[1] / "scripts"))  # dockerfile
 
 from orion_server_fixtures import Server  # noqa: E402
 from plugin_process import PluginProcess  # noqa: E402

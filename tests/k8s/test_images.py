@@ -72,6 +72,12 @@ def test_image_says_who_runs_and_what_starts(name: str) -> None:
     assert (uid == 0) == (name in ("server", "plugin"))
 
 
+def test_standard_library_is_compiled_once_and_not_by_each_probe() -> None:
+    base = dockerfile.stages()["base"]
+    assert base.environment["PYTHONDONTWRITEBYTECODE"] == "1"
+    assert any("compileall" in run for run in base.run)
+
+
 def test_images_install_extras_that_exist() -> None:
     project = tomllib.loads((dockerfile.ROOT / "pyproject.toml").read_text())["project"]
     wanted = {

@@ -226,6 +226,8 @@ def test_every_object_says_what_it_is_and_what_it_needs(overlay: str) -> None:
             for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
                 port = container.get(probe, {}).get("httpGet", {}).get("port")
                 assert port is None or port in ports
+                if "exec" in container.get(probe, {}):  # starts Python, on a node that may be busy
+                    assert container[probe]["timeoutSeconds"] >= 15
 
 
 def test_daemons_of_a_gpu_node_stay_on_it() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from orion_raw_client import RawClient, Refused
 from orion_server import errors
+from orion_server.agent import report_of
 from orion_server.allocations import identity
 from orion_server.errors import OrionServerError
 from orion_server.paths import allocations_path
@@ -125,6 +126,20 @@ def test_each_vgpu_serves_one_process_at_a_time(plugin: Plugin) -> None:
         with pytest.raises(Refused, match=r"ask for more virtaitech\.com/gpu") as refused:
             RawClient(door(row))
         assert refused.value.welcome.cuda_result == errors.DEVICE_UNAVAILABLE
+
+
+def test_controller_is_told_of_vgpus_that_containers_have_and_do_not_use(plugin: Plugin) -> None:
+    def reported() -> tuple[int, int]:
+        (found,) = report_of(plugin.server.status(), "boot", 1, "")["devices"]
+        return found["vgpus"], found["reserved"]
+
+    assert reported() == (8, 0)
+    row = plugin.allocate(0, 3)
+    assert reported() == (8, 2)
+    with RawClient(door(row)):
+        assert reported() == (8, 1)
+    plugin.ask("release", allocation=row["id"])
+    assert reported() == (8, 0)
 
 
 def test_vgpus_of_containers_are_kept_free_for_them(plugin: Plugin) -> None:

@@ -52,6 +52,19 @@ def test_promise_of_odd_size_can_be_kept():
     assert take(one) == take(two) == 6 * MIB
 
 
+def test_second_close_of_a_lease_leaves_the_next_one_of_its_slot_alone():
+    """A session that its client's next attempt supersedes is closed at once, and again when it has ended."""
+    there = device(slots=2)
+    first = open_lease(there, Limits(memory=64 * MIB))
+    first.close()
+    second = open_lease(there, Limits(memory=64 * MIB))
+    assert second.slot == first.slot
+    first.close()
+    assert there.leases == {second.slot: second}
+    assert there.promised() == 64 * MIB
+    assert open_lease(there, Limits(memory=64 * MIB)).slot != second.slot
+
+
 def test_fragmented_lease_may_borrow_what_is_promised_to_nobody():
     d = device()
     lease = open_lease(d, Limits(64 * MIB), 0)

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from orion_server.lease_tokens import Limits, derive_key, make_token
+from orion_server.lease_tokens import Terms, derive_key, make_token
 
 from .auth import Keys
 from .config import Config
@@ -165,7 +165,7 @@ class Service:
             server = self.ledger.servers.get(part.server)
             if server is None:
                 raise Refused("stale", f"the server {part.server} has gone")
-            limits = Limits(
+            terms = Terms(
                 lease.id,
                 part.number,
                 part.device,
@@ -174,7 +174,7 @@ class Service:
                 int(part.token_expires),
                 lease.held,
             )
-            token = make_token(self.key_of(server), limits)
+            token = make_token(self.key_of(server), terms)
             local = server.local if server.host == host else ""
             found.append(Grant(part, server.address, local, token))
         return found

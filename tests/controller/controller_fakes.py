@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from orion_controller.model import Client, Device, Lease, Report, Use
-from orion_server.lease_tokens import LeaseTokens, Limits, decode_id, derive_key, encode_id
+from orion_server.lease_tokens import LeaseTokens, Terms, decode_id, derive_key, encode_id
 
 GIB = 1 << 30
 SECRET = b"k" * 32
@@ -59,7 +59,7 @@ class FakeServer:
         found = []
         for part in lease.parts.values():
             if part.server == self.name:
-                limits = Limits(
+                terms = Terms(
                     lease.id,
                     part.number,
                     part.device,
@@ -68,13 +68,13 @@ class FakeServer:
                     int(part.token_expires),
                     lease.held,
                 )
-                found.append(encode_id(limits))
+                found.append(encode_id(terms))
         return found
 
     def attach(self, token_id: str, client: Client | None = None) -> int | None:
         """A program comes with a token; None: it is refused."""
-        limits = decode_id(token_id)
-        assert limits is not None
+        terms = decode_id(token_id)
+        assert terms is not None
         if self.tokens.find(token_id) is None or self.tokens.begin(token_id) is not None:
             return None
         session = self.next_session
@@ -82,13 +82,13 @@ class FakeServer:
         self.held_ids[session] = token_id
         self.sessions[session] = Use(
             session,
-            limits.device,
-            limits.lease,
-            limits.part,
-            limits.memory,
-            limits.ratio,
-            held=limits.held,
-            token_expires=limits.expires,
+            terms.device,
+            terms.lease,
+            terms.part,
+            terms.memory,
+            terms.ratio,
+            held=terms.held,
+            token_expires=terms.expires,
             client=client or Client("program", 1),
         )
         return session

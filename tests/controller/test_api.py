@@ -279,9 +279,9 @@ def test_metrics_have_the_names_that_dashboards_use(controller: ControllerProces
     from orion_controller.model import Use
     from orion_server.lease_tokens import decode_id
 
-    limits = decode_id(token)
-    assert limits is not None
-    server.sessions[session] = Use(session, 0, limits.lease, 0, limits.memory, limits.ratio)
+    terms = decode_id(token)
+    assert terms is not None
+    server.sessions[session] = Use(session, 0, terms.lease, 0, terms.memory, terms.ratio)
     register(controller, server)
     with urllib.request.urlopen(f"http://{controller.address}/metrics") as answer:
         text = answer.read().decode()

@@ -16,7 +16,7 @@ from orion_raw_client import RawClient, Refused
 from orion_server import lease_tokens
 from orion_server.agent import Agent, Away, Controller, report_of
 from orion_server.errors import OrionServerError
-from orion_server.lease_tokens import LeaseTokens, Limits, decode_id, encode_id, make_token
+from orion_server.lease_tokens import LeaseTokens, Terms, decode_id, encode_id, make_token
 from orion_server.status import query
 from orion_server_fixtures import wait_for
 
@@ -74,9 +74,9 @@ def controller() -> Iterator[FakeController]:
     fake.server.server_close()
 
 
-def limits(**changes: Any) -> Limits:
+def terms(**changes: Any) -> Terms:
     expires = int(time.monotonic()) + 60
-    return Limits(**{"lease": 7, "part": 0, "device": 0, "memory": 32 * MIB, "ratio": 50,
+    return Terms(**{"lease": 7, "part": 0, "device": 0, "memory": 32 * MIB, "ratio": 50,
                      "expires": expires, "held": False, **changes})  # fmt: skip
 
 
@@ -95,7 +95,7 @@ def server(make_server, controller):
 
 
 def test_a_heartbeat_says_everything(server, controller):
-    with RawClient(server.socket, token=make_token(KEY, limits())) as client:
+    with RawClient(server.socket, token=make_token(KEY, terms())) as client:
         wait_for(lambda: bool(controller.beats[-1]["sessions"]), 5.0, "the session is reported")
         session = controller.beats[-1]["sessions"][0]
         assert (session["lease"], session["memory_limit"]) == (f"{7:016x}", 32 * MIB)
@@ -111,7 +111,7 @@ def test_a_new_session_is_reported_at_once(server, controller):
     controller.answer["interval"] = 30.0
     wait_for(lambda: controller.beats[-1]["sequence"] > 0, 5.0, "one more heartbeat")
     begun = time.monotonic()
-    with RawClient(server.socket, token=make_token(KEY, limits())):
+    with RawClient(server.socket, token=make_token(KEY, terms())):
         wait_for(lambda: bool(controller.beats[-1]["sessions"]), 5.0, "the session is reported")
     assert time.monotonic() - begun < 5.0
 
@@ -125,15 +125,15 @@ def test_a_new_session_is_reported_at_once(server, controller):
     ],
 )
 def test_an_expired_or_forged_token_is_refused(server, changes, key):
-    token = make_token(key or KEY, limits(**changes))
+    token = make_token(key or KEY, terms(**changes))
     if key is None:  # the secret of one lease with the ID of another
-        token = encode_id(limits(memory=64 * MIB)) + "." + token.partition(".")[2]
+        token = encode_id(terms(memory=64 * MIB)) + "." + token.partition(".")[2]
     with pytest.raises(Refused, match="check ORION_TOKEN"):
         RawClient(server.socket, token=token)
 
 
 def test_a_token_is_for_one_session(server):
-    token = make_token(KEY, limits())
+    token = make_token(KEY, terms())
     first = RawClient(server.socket, token=token)
     with pytest.raises(Refused, match="another program uses its lease"):
         RawClient(server.socket, token=token)
@@ -145,14 +145,14 @@ def test_a_token_is_for_one_session(server):
 
 
 def test_a_held_token_is_for_one_session_after_another(server):
-    token = make_token(KEY, limits(held=True))
+    token = make_token(KEY, terms(held=True))
     for _ in range(3):
         RawClient(server.socket, token=token).close()
         server.wait_idle()
 
 
 def test_an_order_ends_a_session_for_good(server, controller):
-    token = make_token(KEY, limits(held=True))
+    token = make_token(KEY, terms(held=True))
     client = RawClient(server.socket, token=token)
     controller.answer["end"] = [{"lease": f"{7:016x}", "part": 0}]
     assert "taken back by the controller" in str(client.await_end())
@@ -168,7 +168,7 @@ def test_the_agent_comes_back_when_it_dies_and_clients_go_on(server, controller)
 
     from orion_server_fixtures import processes_of
 
-    with RawClient(server.socket, token=make_token(KEY, limits())) as client:
+    with RawClient(server.socket, token=make_token(KEY, terms())) as client:
         agents = [p for p in processes_of(str(server.socket)) if _is_agent(p)]
         assert len(agents) == 1
         os.kill(agents[0], signal.SIGKILL)
@@ -217,7 +217,7 @@ def test_orders_that_are_none_are_refused(null_server, request_):
 
 
 def test_the_ids_of_tokens_survive_and_others_are_none():
-    token = limits(lease=(1 << 63) + 5, memory=3 << 40, device=9, part=3, ratio=100, held=True)
+    token = terms(lease=(1 << 63) + 5, memory=3 << 40, device=9, part=3, ratio=100, held=True)
     assert decode_id(encode_id(token)) == token
     for wrong in ("", "x" * 28, "me", encode_id(token)[:-1], encode_id(token) + "A", "ä" * 28):
         assert decode_id(wrong) is None
@@ -226,9 +226,9 @@ def test_the_ids_of_tokens_survive_and_others_are_none():
 def test_revoked_tokens_stay_worthless_and_expired_ones_are_forgotten():
     now = [100.0]
     tokens = LeaseTokens(lambda: now[0])
-    assert tokens.find(encode_id(limits(expires=200))) is None, "no key yet"
+    assert tokens.find(encode_id(terms(expires=200))) is None, "no key yet"
     tokens.set_key(KEY)
-    token = encode_id(limits(expires=200))
+    token = encode_id(terms(expires=200))
     assert tokens.find(token) is not None
     assert tokens.begin(token) is None
     tokens.finish(token, used=False)
@@ -273,7 +273,7 @@ def test_counters_that_a_client_has_overwritten_do_no_harm(null_server):
 
 def test_an_order_for_limits_is_carried_out_once_it_differs():
     asked: list[dict[str, Any]] = []
-    row = {"session": 3, "device": 0, "token": encode_id(limits()), "memory_limit": 1, "ratio": 1}
+    row = {"session": 3, "device": 0, "token": encode_id(terms()), "memory_limit": 1, "ratio": 1}
 
     def ask(request: dict[str, Any]) -> dict[str, Any]:
         asked.append(request)

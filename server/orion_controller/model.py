@@ -57,6 +57,7 @@ class Device:
     kind: str
     memory: int
     slots: int
+    threads: int = 1  # device seconds in a second
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,8 @@ class Use:
     memory_limit: int = 0
     ratio: int = 0
     memory_used: int = 0
+    memory_held: int = 0  # nobody else can have it, used or not
+    busy: float = 0.0  # part of the device, lately
     busy_seconds: float = 0.0
     calls: int = 0
     copied: int = 0
@@ -118,7 +121,8 @@ class Part:
     ratio: int
     token_expires: float  # of the latest token, by the server's clock
     state: State = State.GRANTED
-    memory_reported: int = 0  # of its session
+    memory_reported: int = 0  # of its session, its limit
+    memory_held: int = 0  # by its session; a fragmented one may hold more than its limit
     ratio_reported: int = 0
     earlier: list[tuple[float, int, int]] = field(
         default_factory=list
@@ -130,7 +134,8 @@ class Part:
 
     def bounds(self) -> list[tuple[int, int]]:
         """(memory, ratio) as wanted, as in force, and as somebody could still come with: the largest counts."""
-        reported = [(self.memory_reported, self.ratio_reported)] * (self.state is State.ACTIVE)
+        memory = max(self.memory_reported, self.memory_held)
+        reported = [(memory, self.ratio_reported)] * (self.state is State.ACTIVE)
         return [(self.memory, self.ratio), *reported, *((m, r) for _, m, r in self.earlier)]
 
     def replace_token(self, expires: float, memory: int, ratio: int) -> None:

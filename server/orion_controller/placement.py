@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from orion_server.ledger import GRANULE, round_up
+
 from .model import MIB, Device, Server, Wish
 
 POLICIES = ("pack", "spread")
@@ -41,12 +43,17 @@ def share_of(ratio: int, device: Device) -> int:
 
 
 def memory_of(wish: Wish, device: Device) -> int:
-    """Bytes; without a wish an equal share in whole MiB."""
-    return wish.memory or max(device.memory // max(device.slots, 1) // MIB * MIB, MIB)
+    """Bytes; without a wish an equal share."""
+    return wish.memory or max(device.memory // max(device.slots, 1) // GRANULE * GRANULE, MIB)
+
+
+def kept_for(memory: int) -> int:
+    """What a server sets aside for a promise of so much."""
+    return round_up(memory, GRANULE)
 
 
 def empty(server: Server, device: Device) -> Room:
-    return Room(server, device, device.slots, device.memory, 100 * device.slots)
+    return Room(server, device, device.slots, kept_for(device.memory), 100 * device.slots)
 
 
 def reaches(wish: Wish, server: Server) -> bool:
@@ -58,7 +65,7 @@ def reaches(wish: Wish, server: Server) -> bool:
 def fits(wish: Wish, room: Room) -> bool:
     return (
         room.slots > 0
-        and memory_of(wish, room.device) <= room.memory
+        and kept_for(memory_of(wish, room.device)) <= room.memory
         and share_of(wish.ratio, room.device) <= room.share
     )
 
@@ -92,7 +99,7 @@ def shortfall(wish: Wish, rooms: list[Room]) -> str:
     devices = f"{len(rooms)} device{'s' if len(rooms) > 1 else ''}"
     if not free:
         return f"all {sum(r.device.slots for r in rooms)} vGPUs of {devices} are in use"
-    with_memory = [r for r in free if memory_of(wish, r.device) <= r.memory]
+    with_memory = [r for r in free if kept_for(memory_of(wish, r.device)) <= r.memory]
     if not with_memory:
         wanted = memory_of(wish, free[0].device) // MIB
         most = max(r.memory for r in free) // MIB

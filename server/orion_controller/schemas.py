@@ -130,6 +130,7 @@ class DeviceReport(Model):
     vgpus: int = Field(
         ge=0, le=4096, description="that it may lease; containers may have all others"
     )
+    threads: int = Field(1, ge=1, le=1 << 20, description="device seconds in a second")
 
 
 class SessionReport(Model):
@@ -140,8 +141,10 @@ class SessionReport(Model):
     held: bool = False
     token_expires: Uptime = 0.0
     memory_limit: Count = 0
+    memory_held: Count = Field(0, description="bytes that nobody else can have, used or not")
     memory_used: Count = 0
     ratio: int = Field(0, ge=0, le=100)
+    busy: float = Field(0.0, ge=0, le=1, description="part of the device that it uses lately")
     busy_seconds: Seconds = 0.0
     calls: Count = 0
     copied: Count = 0
@@ -215,6 +218,7 @@ class ClientView(Model):
     memory_used: int
     memory_limit: int
     ratio: int
+    busy: float = Field(description="part of the device that it uses lately, 0 to 1")
     busy_seconds: float
     calls: int
     copied: int

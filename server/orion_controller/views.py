@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from . import schemas
+from . import placement, schemas
 from .model import MIB, Client, Device, Lease, Part, Report, Request, Server, Use
 from .service import Grant, Service
 
@@ -86,6 +86,7 @@ def devices(service: Service) -> list[schemas.DeviceView]:
     found = []
     for room in service.ledger.rooms():
         device, slots = room.device, max(room.device.slots, 1)
+        whole = placement.empty(room.server, device)
         uses = [u for u in room.server.uses if u.device == device.index]
         found.append(
             schemas.DeviceView(
@@ -96,7 +97,7 @@ def devices(service: Service) -> list[schemas.DeviceView]:
                 kind=device.kind,
                 state=server_state(room.server),
                 memory=device.memory,
-                memory_leased=device.memory - room.memory,
+                memory_leased=whole.memory - room.memory,
                 memory_used=sum(u.memory_used for u in uses),
                 vgpus=device.slots,
                 vgpus_leased=device.slots - room.slots,
@@ -123,6 +124,7 @@ def client(owner: Server, use: Use) -> schemas.ClientView:
         memory_used=use.memory_used,
         memory_limit=use.memory_limit,
         ratio=use.ratio,
+        busy=use.busy,
         busy_seconds=use.busy_seconds,
         calls=use.calls,
         copied=use.copied,
@@ -187,7 +189,7 @@ def report(name: str, beat: schemas.Heartbeat, host: str) -> Report:
         beat.local,
         beat.version,
         tuple(
-            Device(d.index, d.name, d.uuid, d.kind, d.memory, d.vgpus)
+            Device(d.index, d.name, d.uuid, d.kind, d.memory, d.vgpus, d.threads)
             for d in {d.index: d for d in beat.devices}.values()
         ),
         tuple(use(s) for s in beat.sessions),
@@ -205,6 +207,8 @@ def use(session: schemas.SessionReport) -> Use:
         session.memory_limit,
         session.ratio,
         session.memory_used,
+        session.memory_held,
+        session.busy,
         session.busy_seconds,
         session.calls,
         session.copied,

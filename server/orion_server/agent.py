@@ -153,8 +153,10 @@ def report_of(status: dict[str, Any], boot: str, sequence: int, address: str) ->
                 "name": d["name"][:256],
                 "uuid": d["uuid"][:256],
                 "kind": d["kind"],
-                "memory": d["memory_total"],
+                # what containers have set aside is not the controller's
+                "memory": max(0, d["memory_total"] - d["memory_reserved"]),
                 "vgpus": d["vgpus"] - d["vgpus_reserved"],
+                "threads": d["threads"],
             }
             for d in status["devices"]
         ],
@@ -168,20 +170,21 @@ def session_of(row: dict[str, Any]) -> dict[str, Any]:
     found = {
         "session": row["session"],
         "device": row["device"],
-        # without a promise it is what it holds that others cannot have
-        "memory_limit": row.get("memory_promised", row["memory_limit"])
-        or row.get("memory_granted", 0),
+        "memory_limit": row["memory_limit"],
+        "memory_held": row["memory_held"],  # others cannot have it, used or not
         "memory_used": min(row["memory_used"], COUNT_MOST),
         "ratio": row["ratio"] if token else 0,
-        "busy_seconds": min(row.get("busy_seconds", 0.0), 1e12),
+        "busy": row["busy"],
+        "busy_seconds": min(row["busy_seconds"], 1e12),
         # a worker's own account: a client may have written anything there
         "calls": min(row["calls"], COUNT_MOST),
         "copied": min(row["bytes"], COUNT_MOST),
         "kernels": min(row["kernels"], COUNT_MOST),
         "transport": row["transport"][:16],
         "command": row["command"][:256],
-        "pid": row.get("host_pid") or row["pid"],
+        "pid": row["host_pid"] or row["pid"],
         "uid": -1 if row["uid"] is None else row["uid"],
+        "pod": row["labels"].get("pod", "")[:253],
     }
     if token is not None:
         found |= {
@@ -211,6 +214,7 @@ class Agent:
         self._sequence = time.monotonic_ns() // 1000
         self._key = ""
         self._problem = ""
+        self._undone: set[str] = set()  # what was ordered last and could not be done
         self.interval = 1.0
 
     def beat(self) -> bool:
@@ -242,7 +246,9 @@ class Agent:
     def _obey(self, answer: dict[str, Any], status: dict[str, Any]) -> None:
         self.interval = min(max(float(answer["interval"]), 0.1), 60.0)
         if answer["key"] != self._key:
-            self._do({"op": "token_key", "key": answer["key"]})
+            problem = self._do({"op": "token_key", "key": answer["key"]})
+            if problem:
+                raise Away(problem)
             self._key = answer["key"]
             log.info("registered as %s at %s", self._name, self._controller.address)
         rows = {}
@@ -250,21 +256,29 @@ class Agent:
             token = decode_id(row["token"] or "")
             if token is not None:
                 rows[f"{token.lease:016x}", token.part] = row
+        requests = []
         for order in answer["end"]:
-            self._do({"op": "revoke", "lease": str(order["lease"]), "part": int(order["part"])})
+            lease, part = str(order["lease"]), int(order["part"])
+            requests.append({"op": "revoke", "lease": lease, "part": part})
         for order in answer["limits"]:
             row = rows.get((order["lease"], order["part"]))
             memory, ratio = int(order["gmem_mib"]) * MIB, int(order["ratio"])
             if row is not None:
-                self._do(
+                requests.append(
                     {"op": "limit", "session": row["session"], "memory": memory, "ratio": ratio}
                 )
+        undone = {problem for request in requests if (problem := self._do(request))}
+        for problem in undone - self._undone:
+            log.warning("%s", problem)
+        self._undone = undone
 
-    def _do(self, request: dict[str, Any]) -> None:
+    def _do(self, request: dict[str, Any]) -> str:
+        """What went wrong, if anything did. The controller repeats its order as long as it stands."""
         try:
             self._ask(request)
         except OrionServerError as e:
-            log.warning("an order of the controller cannot be carried out: %s", e)
+            return f"the controller's order {json.dumps(request)} cannot be carried out: {e}"
+        return ""
 
     def goodbye(self) -> None:
         """The supervisor is gone, and with it every session."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from . import errors, wire
 from .config import Config
 from .errors import Refusal
+from .greeter import Guest
 from .lease_tokens import LeaseTokens, decode_id
 from .session import Session
 
@@ -36,10 +37,13 @@ class Leasing:
 
     # --- sessions
 
-    def begin(self, token_id: str) -> None:
-        """Before a session is admitted with that token. Refusal: it is worth nothing, or used by another."""
+    def begin(self, guest: Guest) -> None:
+        """Its token is in use from now on. Refusal: it is worth nothing, or used by another."""
+        token_id = guest.token_id
         if decode_id(token_id) is None:
             return
+        again = Refusal(wire.STATUS_REFUSED, errors.DEVICE_UNAVAILABLE, "its client has come again")
+        self._supervisor.waiting.remove(lambda waiting: waiting.token_id == token_id, again)
         for session in list(self._supervisor.sessions.values()):
             if session.token_id == token_id and not session.used:
                 self._supersede(session)
@@ -48,6 +52,10 @@ class Leasing:
             log.info("token %s is refused: %s", token_id, problem)
             why = f"the lease of this token is not to be had: {problem}"
             raise Refusal(wire.STATUS_REFUSED, errors.NOT_PERMITTED, why)
+
+    def give_back(self, guest: Guest) -> None:
+        """It was not admitted: its client, or whoever gets the token next, may try again."""
+        self.tokens.finish(guest.token_id, used=False)
 
     def finish(self, session: Session) -> None:
         self.tokens.finish(session.token_id, session.used)
@@ -80,10 +88,11 @@ class Leasing:
         except ValueError:
             return {"error": "a lease is 16 hex digits, a part a number"}
         self.tokens.revoke(lease, part)
+        why = "its lease was taken back by the controller"
+        refusal = Refusal(wire.STATUS_REFUSED, errors.DEVICE_UNAVAILABLE, why)
+        self._supervisor.waiting.remove(lambda g: is_of(g.token_id, lease, part), refusal)
         for session in list(self._supervisor.sessions.values()):
-            limits = decode_id(session.token_id)
-            if limits is not None and limits.key == (lease, part):
-                why = "its lease was taken back by the controller"
+            if is_of(session.token_id, lease, part):
                 session.fault = session.fault or (errors.DEVICE_UNAVAILABLE, why)
                 self._supervisor.end(session)
         return {"revoked": True}
@@ -147,3 +156,8 @@ class Leasing:
             except subprocess.TimeoutExpired:
                 self._agent.kill()
                 self._agent.wait()
+
+
+def is_of(token_id: str, lease: int, part: int) -> bool:
+    terms = decode_id(token_id)
+    return terms is not None and terms.key == (lease, part)

@@ -124,6 +124,11 @@ class ControllerProcess:
         return code
 
 
+def nothing_leased(controller: ControllerProcess) -> bool:
+    now = controller.overview()
+    return not now["leases"] and not now["clients"]
+
+
 class HoldingProgram:
     """An unmodified program with a vGPU: it says what it got, and keeps it until it is told to end."""
 
@@ -139,6 +144,16 @@ class HoldingProgram:
 
     def ready(self) -> dict[str, Any]:
         """What it says when it has its vGPU, or why it has none."""
+        return self._hear()
+
+    def do(self, request: str) -> dict[str, Any]:
+        """One of the requests that holding_program.py knows."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(request + "\n")
+        self.process.stdin.flush()
+        return self._hear()
+
+    def _hear(self) -> dict[str, Any]:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line, self.process.communicate()[1]

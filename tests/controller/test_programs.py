@@ -4,16 +4,9 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
-from controller_processes import ControllerProcess, HoldingProgram, wait_for
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "server"))
-
-from orion_server_fixtures import Server
+from controller_processes import ControllerProcess, HoldingProgram, nothing_leased, wait_for
 
 MIB = 1 << 20
 MOUNTED = "/run/orion/orion.sock"
@@ -21,41 +14,6 @@ MOUNTED = "/run/orion/orion.sock"
 pytestmark = pytest.mark.skipif(
     os.path.exists(MOUNTED), reason=f"{MOUNTED} exists here, and libcuda.so.1 would take that"
 )
-
-
-@pytest.fixture
-def controller(tmp_path: Path) -> Iterator[ControllerProcess]:
-    running = ControllerProcess(tmp_path / "controller")
-    yield running
-    running.stop()
-
-
-@pytest.fixture
-def make_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
-    made: list[Server] = []
-
-    def make(controller: ControllerProcess, *arguments: str, **environment: str) -> Server:
-        before = len(controller.overview()["servers"])
-        options = ("--device", "null", "--memory", "256M", "--vgpu", "2", *arguments)
-        server = Server(
-            tmp_path / f"server{len(made)}",
-            *options,
-            ORION_CONTROLLER=controller.address,
-            **environment,
-        )
-        made.append(server)
-        wait_for(lambda: len(controller.overview()["servers"]) > before, "the server registers")
-        return server
-
-    yield make
-    for server in made:
-        server.stop()
-        assert not server.processes()
-
-
-def nothing_leased(controller: ControllerProcess) -> bool:
-    now = controller.overview()
-    return not now["leases"] and not now["clients"]
 
 
 def test_a_program_gets_a_vgpu_and_gives_it_back(controller, make_server, libcuda):

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -271,6 +272,28 @@ def test_counters_that_a_client_has_overwritten_do_no_harm(null_server):
     assert {found["calls"], found["copied"], found["kernels"]} == {1 << 53}
 
 
+def test_heartbeat_keeps_containers_apart_from_what_may_be_leased(server, controller):
+    """Their vGPUs and memory are not the controller's; their programs are reported with their pod."""
+    uuid = server.status()["devices"][0]["uuid"]
+    request = {"op": "allocate", "vgpus": {uuid: list(range(32))}}
+    row = query(server.address, request=request)["allocation"]
+    query(server.address, request={"op": "describe", "allocation": row["id"],
+                                   "labels": {"pod": "train-0"}})  # fmt: skip
+
+    def last_device() -> dict[str, Any]:
+        found: dict[str, Any] = controller.beats[-1]["devices"][0]
+        return found
+
+    wait_for(lambda: last_device()["vgpus"] == 32, 5.0, "half of the vGPUs are the container's")
+    assert last_device()["memory"] == 64 * MIB
+    with RawClient(Path(row["directory"], "orion.sock"), gmem_mib=32):
+        wait_for(lambda: bool(controller.beats[-1]["sessions"]), 5.0, "the session is reported")
+        (session,) = controller.beats[-1]["sessions"]
+        assert (session["pod"], session["memory_held"]) == ("train-0", 32 * MIB)
+        assert last_device()["vgpus"] == 33
+        assert last_device()["memory"] == 96 * MIB, "what is in use is in the session's line"
+
+
 def test_an_order_for_limits_is_carried_out_once_it_differs():
     asked: list[dict[str, Any]] = []
     row = {"session": 3, "device": 0, "token": encode_id(terms()), "memory_limit": 1, "ratio": 1}
@@ -284,3 +307,20 @@ def test_an_order_for_limits_is_carried_out_once_it_differs():
               "limits": [{"lease": f"{7:016x}", "part": 0, "gmem_mib": 64, "ratio": 25}]}  # fmt: skip
     agent._obey(orders, {"clients": [row]})
     assert {"op": "limit", "session": 3, "memory": 64 * MIB, "ratio": 25} in asked
+
+
+def test_an_order_that_cannot_be_carried_out_is_said_once(caplog):
+    row = {"session": 3, "device": 0, "token": encode_id(terms()), "memory_limit": 1, "ratio": 1}
+
+    def ask(request: dict[str, Any]) -> dict[str, Any]:
+        raise OrionServerError("64 MiB cannot be promised")
+
+    agent = Agent("unix:/x", Controller("127.0.0.1:1", ""), "me", "", ask)
+    orders = {"interval": 1, "key": "", "end": [],
+              "limits": [{"lease": f"{7:016x}", "part": 0, "gmem_mib": 64, "ratio": 25}]}  # fmt: skip
+    for _ in range(3):
+        agent._obey(orders, {"clients": [row]})
+    agent._obey({**orders, "limits": []}, {"clients": [row]})
+    assert [r.message.count("64 MiB cannot be promised") for r in caplog.records] == [1]
+    agent._obey(orders, {"clients": [row]})
+    assert len(caplog.records) == 2, "it is news again"

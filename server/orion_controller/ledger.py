@@ -135,7 +135,7 @@ class Ledger:
         return part is not None and part.server == server.id
 
     def _is_open(self, server: Server) -> bool:
-        return server.live and not server.draining and not server.drained
+        return server.live and server.keyed and not server.draining and not server.drained
 
     # --- requests
 
@@ -355,6 +355,7 @@ class Ledger:
             self._say("registered", "its heartbeats are back", server=server.id)
         server.sequence, server.host = report.sequence, report.host
         server.clock, server.seen, server.live = report.clock, now, True
+        server.keyed = report.keyed
         server.address, server.local, server.version = (
             report.address,
             report.local,

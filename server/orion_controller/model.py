@@ -102,6 +102,7 @@ class Report:
         frozenset()
     )  # (lease, part) whose tokens are worth nothing any more
     draining: bool = False
+    keyed: bool = True  # it has the key of the tokens that it would be sent
 
 
 class State(Enum):
@@ -173,6 +174,7 @@ class Server:
     devices: dict[int, Device] = field(default_factory=dict)
     uses: tuple[Use, ...] = ()
     live: bool = False  # has reported to this controller, lately
+    keyed: bool = False  # it can tell our tokens from others
     draining: bool = False  # by the server's own word
     drained: bool = False  # by an administrator's
     retired: list[str] = field(default_factory=list)  # boots that are over

@@ -170,6 +170,9 @@ class Heartbeat(Model):
     )
     sequence: Count
     clock: Uptime = Field(description="its monotonic clock now, seconds")
+    key_id: Annotated[str, Field(max_length=64)] = Field(
+        "", description="which key of tokens it has: until it is this controller's, no new leases"
+    )
     address: Annotated[str, Field(max_length=256, pattern=r"^([^\s]*:[0-9]{1,5})?$")] = Field(
         "", description="HOST:PORT for clients; :PORT: on the host that the heartbeat comes from"
     )
@@ -195,7 +198,7 @@ class HeartbeatAnswer(Model):
 
 class ServerView(Model):
     id: str
-    state: Literal["live", "draining", "lost"]
+    state: Literal["starting", "live", "draining", "lost"]
     address: str
     local: str
     version: str
@@ -232,7 +235,7 @@ class DeviceView(Model):
     name: str
     uuid: str
     kind: str
-    state: Literal["live", "draining", "lost"]
+    state: Literal["starting", "live", "draining", "lost"]
     memory: int
     memory_leased: int
     memory_used: int

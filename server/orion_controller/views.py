@@ -14,10 +14,12 @@ def lease_id(number: int) -> str:
     return f"{number:016x}"
 
 
-def server_state(server: Server) -> Literal["live", "draining", "lost"]:
+def server_state(server: Server) -> Literal["starting", "live", "draining", "lost"]:
     if not server.live:
         return "lost"
-    return "draining" if server.draining or server.drained else "live"
+    if server.draining or server.drained:
+        return "draining"
+    return "live" if server.keyed else "starting"
 
 
 def vgpu(part: Part) -> schemas.VgpuView:

@@ -26,7 +26,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from .errors import OrionServerError
-from .lease_tokens import decode_id
+from .lease_tokens import decode_id, key_id
 from .paths import control_path
 from .peer import is_here
 from .settings import host_port
@@ -143,6 +143,7 @@ def report_of(status: dict[str, Any], boot: str, sequence: int, address: str) ->
         "epoch": server["epoch"],
         "sequence": sequence,
         "clock": server["clock"],
+        "key_id": server["key_id"],  # no lease is granted here before the tokens' key has arrived
         "address": address or server["bind"] or "",
         "local": server["address"].removeprefix("unix:"),
         "version": server["version"][:64],
@@ -216,6 +217,7 @@ class Agent:
         self._problem = ""
         self._undone: set[str] = set()  # what was ordered last and could not be done
         self.interval = 1.0
+        self.eager = False  # the controller waits to hear what it has just ordered
 
     def beat(self) -> bool:
         """One heartbeat; False when the controller did not take it. OrionServerError: the supervisor is gone."""
@@ -245,10 +247,12 @@ class Agent:
 
     def _obey(self, answer: dict[str, Any], status: dict[str, Any]) -> None:
         self.interval = min(max(float(answer["interval"]), 0.1), 60.0)
-        if answer["key"] != self._key:
+        self.eager = key_id(bytes.fromhex(answer["key"])) != status["server"]["key_id"]
+        if self.eager:
             problem = self._do({"op": "token_key", "key": answer["key"]})
             if problem:
                 raise Away(problem)
+        if answer["key"] != self._key:
             self._key = answer["key"]
             log.info("registered as %s at %s", self._name, self._controller.address)
         rows = {}
@@ -299,7 +303,8 @@ def run(agent: Agent, watch: socket.socket) -> None:
             log.info("%s", e)
             taken = True
         away = 0.0 if taken else min(max(0.25, 2 * away), AWAY_SECONDS_MOST)
-        if not wait(watch, begun + (agent.interval if taken else away), eager=taken):
+        pause = GAP_SECONDS if agent.eager else agent.interval
+        if not wait(watch, begun + (pause if taken else away), eager=taken):
             agent.goodbye()
             return
 

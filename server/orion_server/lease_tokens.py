@@ -81,6 +81,11 @@ def derive_key(secret: bytes, server: str, boot: str, epoch: int) -> bytes:
     return hmac.new(secret, message, hashlib.sha256).digest()
 
 
+def key_id(key: bytes | None) -> str:
+    """Which key it is, for who knows it; empty for none."""
+    return hmac.new(key, CONTEXT + b" key id", hashlib.sha256).hexdigest()[:16] if key else ""
+
+
 def secret_of(key: bytes, token_id: str) -> bytes:
     """The SECRET as it stands in the token: 64 hex digits."""
     message = CONTEXT + b"\0" + token_id.encode()
@@ -102,6 +107,10 @@ class LeaseTokens:
         self._worthless: dict[
             tuple[int, int], int
         ] = {}  # spent or revoked -> when it expires anyway
+
+    @property
+    def key_id(self) -> str:
+        return key_id(self._key)
 
     def set_key(self, key: bytes) -> None:
         self._key = key

@@ -99,7 +99,11 @@ class Leasing:
 
     def status(self) -> dict[str, Any]:
         """What the agent wants to know beyond what `orion smi` shows."""
-        return {"epoch": self.epoch, "clock": time.monotonic()}
+        return {
+            "epoch": self.epoch,
+            "clock": time.monotonic(),
+            "key_id": self.tokens.key_id,
+        }
 
     # --- the agent
 

@@ -12,7 +12,7 @@ import pytest
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "server")]
 pytest.importorskip("orion_controller", reason="orion_controller is not installed")
 
-from controller_processes import ControllerProcess, wait_for  # noqa: E402
+from controller_processes import ControllerProcess, live_servers, wait_for  # noqa: E402
 from orion_server_fixtures import Server  # noqa: E402
 
 
@@ -28,7 +28,6 @@ def make_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     made: list[Server] = []
 
     def make(controller: ControllerProcess, *arguments: str, **environment: str) -> Server:
-        before = len(controller.overview()["servers"])
         options = ("--device", "null", "--memory", "256M", "--vgpu", "2", *arguments)
         server = Server(
             tmp_path / f"server{len(made)}",
@@ -37,7 +36,7 @@ def make_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
             **environment,
         )
         made.append(server)
-        wait_for(lambda: len(controller.overview()["servers"]) > before, "the server registers")
+        wait_for(lambda: live_servers(controller) == len(made), "the server registers")
         return server
 
     yield make

@@ -41,12 +41,13 @@ class FakeServer:
     sessions: dict[int, Use] = field(default_factory=dict)
     held_ids: dict[int, str] = field(default_factory=dict)  # session -> token id
     draining: bool = False
+    key_id: str = ""  # as in the heartbeats of test_api.py
 
     def __post_init__(self) -> None:
         self.start()
 
     def start(self) -> None:
-        self.sequence, self.sessions, self.held_ids = 0, {}, {}
+        self.sequence, self.sessions, self.held_ids, self.key_id = 0, {}, {}, ""
         self.tokens = LeaseTokens(lambda: self.clock() + self.skew)
         self.tokens.set_key(derive_key(SECRET, self.name, self.boot, self.epoch))
 

@@ -124,6 +124,11 @@ class ControllerProcess:
         return code
 
 
+def live_servers(controller: ControllerProcess) -> int:
+    """Servers that take what is leased."""
+    return sum(s["state"] == "live" for s in controller.overview()["servers"])
+
+
 def nothing_leased(controller: ControllerProcess) -> bool:
     now = controller.overview()
     return not now["leases"] and not now["clients"]

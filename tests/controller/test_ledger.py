@@ -289,7 +289,7 @@ def test_a_program_without_the_controller_takes_its_place(ledger: Ledger, clock:
     from orion_controller.model import Use
 
     server = FakeServer("a", clock)
-    server.sessions[1] = Use(1, 0, memory_limit=7 * GIB)
+    server.sessions[1] = Use(1, 0, memory_limit=8 * GIB, memory_held=7 * GIB)
     ledger.report(server.report())
     assert ask(ledger, memory=2 * GIB).refused
     assert ask(ledger, memory=GIB).lease

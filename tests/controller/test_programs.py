@@ -56,6 +56,16 @@ def test_a_program_waits_with_one_line_until_a_vgpu_is_free(controller, make_ser
     first[1].finish()
 
 
+def test_programs_that_wait_for_a_server_are_served_when_it_comes(controller, make_server, libcuda):
+    """Its first heartbeat does not yet mean that it knows the controller's tokens."""
+    programs = [HoldingProgram(libcuda, ORION_CONTROLLER=controller.address) for _ in range(2)]
+    wait_for(lambda: len(controller.overview()["queue"]) == 2, "they wait")
+    make_server(controller)
+    assert [p.ready()["result"] for p in programs] == [0, 0], [p.finish() for p in programs]
+    for program in programs:
+        program.finish()
+
+
 @pytest.mark.parametrize("seconds", ["0", "1"])
 def test_a_program_that_will_not_wait_fails_with_the_reason(
     controller, make_server, libcuda, seconds

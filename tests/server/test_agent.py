@@ -23,6 +23,7 @@ from orion_server_fixtures import wait_for
 
 KEY = b"k" * 32
 MIB = 1 << 20
+STATUS: dict[str, Any] = {"server": {"key_id": ""}}
 
 
 class FakeController:
@@ -106,6 +107,14 @@ def test_a_heartbeat_says_everything(server, controller):
     assert not controller.beats[-1]["sessions"]
     sequences = [b["sequence"] for b in controller.beats]
     assert sequences == sorted(set(sequences))
+
+
+def test_that_the_key_has_arrived_is_reported_at_once(make_server, controller):
+    """Before that no lease may be granted here: its token would be refused."""
+    controller.answer["interval"] = 60.0
+    make_server("--device", "null", ORION_CONTROLLER=controller.address)
+    wait_for(lambda: len(controller.beats) == 2, 10.0, "two heartbeats")
+    assert [b["key_id"] for b in controller.beats] == ["", lease_tokens.key_id(KEY)]
 
 
 def test_a_new_session_is_reported_at_once(server, controller):
@@ -305,7 +314,7 @@ def test_an_order_for_limits_is_carried_out_once_it_differs():
     agent = Agent("unix:/x", Controller("127.0.0.1:1", ""), "me", "", ask)
     orders = {"interval": 1, "key": "", "end": [],
               "limits": [{"lease": f"{7:016x}", "part": 0, "gmem_mib": 64, "ratio": 25}]}  # fmt: skip
-    agent._obey(orders, {"clients": [row]})
+    agent._obey(orders, STATUS | {"clients": [row]})
     assert {"op": "limit", "session": 3, "memory": 64 * MIB, "ratio": 25} in asked
 
 
@@ -319,8 +328,8 @@ def test_an_order_that_cannot_be_carried_out_is_said_once(caplog):
     orders = {"interval": 1, "key": "", "end": [],
               "limits": [{"lease": f"{7:016x}", "part": 0, "gmem_mib": 64, "ratio": 25}]}  # fmt: skip
     for _ in range(3):
-        agent._obey(orders, {"clients": [row]})
-    agent._obey({**orders, "limits": []}, {"clients": [row]})
+        agent._obey(orders, STATUS | {"clients": [row]})
+    agent._obey({**orders, "limits": []}, STATUS | {"clients": [row]})
     assert [r.message.count("64 MiB cannot be promised") for r in caplog.records] == [1]
-    agent._obey(orders, {"clients": [row]})
+    agent._obey(orders, STATUS | {"clients": [row]})
     assert len(caplog.records) == 2, "it is news again"

@@ -136,7 +136,12 @@ class Supervisor:
     def run(self) -> None:
         """Until stop(). Every turn is short: no handler waits for anybody."""
         while not self.stopping:
-            due = min(self.greeter.next_deadline(), self.waiting.next_deadline(), self.shares.due)
+            due = min(
+                self.greeter.next_deadline(),
+                self.waiting.next_deadline(),
+                self.workers.next_deadline(),
+                self.shares.due,
+            )
             self.loop.turn(max(0.0, min(1.0, due - time.monotonic())))
             self.shares.turn(time.monotonic())
             self._expire()
@@ -411,8 +416,7 @@ class Supervisor:
             self.device.name,
             session.worker.pid,
         )
-        if len(self.device.leases) < self.device.slots:
-            self.workers.prepare()
+        self.workers.prepare_soon()
 
     def _reject(self, session: Session, result: int, why: str) -> None:
         """Before the welcome: a refusal instead of an epitaph."""

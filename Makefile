@@ -12,7 +12,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 help:
 	@echo "make demo       builds, then shows CUDA programs running against the CPU device"
-	@echo "make demo-sharing  three programs share one device; a table shows that their limits hold"
+	@echo "make demo-sharing  three programs share one device; a table and the controller's dashboard show that limits hold"
 	@echo "make test       builds, then runs all tests (ARGS=... goes to pytest)"
 	@echo "make bench      builds, installs the peers, measures Orion and them in one run (ARGS='-k ucx' selects)"
 	@echo "make lint       ruff, mypy --strict, clang-format (make format repairs)"
@@ -30,7 +30,7 @@ demo:
 	@$(BIN)/python scripts/demo.py $(ARGS)
 
 demo-sharing:
-	@$(BOOTSTRAP) demo
+	@$(BOOTSTRAP) demo controller
 	@$(BIN)/python scripts/demo_sharing.py $(ARGS)
 
 test:

@@ -296,35 +296,42 @@ def run(agent: Agent, watch: socket.socket) -> None:
     """Until the supervisor closes its end of `watch`, on which it writes when something has changed."""
     away = 0.0
     while True:
-        begun = time.monotonic()
+        begun, problem = time.monotonic(), ""
         try:
             taken = agent.beat()
-        except OrionServerError as e:
-            log.info("%s", e)
-            taken = True
+        except OrionServerError as e:  # most likely it ends, which `watch` tells
+            taken, problem = True, str(e)
         away = 0.0 if taken else min(max(0.25, 2 * away), AWAY_SECONDS_MOST)
         pause = GAP_SECONDS if agent.eager else agent.interval
         if not wait(watch, begun + (pause if taken else away), eager=taken):
             agent.goodbye()
             return
+        if problem:
+            log.info("%s", problem)
 
 
 def wait(watch: socket.socket, until: float, eager: bool) -> bool:
     """Until then, or until something has changed if that is worth a heartbeat; False when the supervisor is gone."""
     while True:
         left = until - time.monotonic()
-        if left <= 0:
+        if left <= 0 or not select.select([watch], [], [], left)[0]:
             return True
-        if not select.select([watch], [], [], left)[0]:
-            return True
+        if not hear(watch):
+            return False
+        if eager:
+            time.sleep(GAP_SECONDS)  # what comes together goes into one heartbeat
+            return hear(watch)
+
+
+def hear(watch: socket.socket) -> bool:
+    """Takes what it says; False when its other end is closed."""
+    while select.select([watch], [], [], 0)[0]:
         try:
             if not watch.recv(1 << 16):
                 return False
         except OSError:
             return False
-        if eager:
-            time.sleep(GAP_SECONDS)  # what comes together goes into one heartbeat
-            return True
+    return True
 
 
 def watch_supervisor(path: Path) -> socket.socket:

@@ -18,7 +18,8 @@ help:
 	@echo "make lint       ruff, mypy --strict, clang-format (make format repairs)"
 	@echo "make sanitize   C tests under AddressSanitizer and UndefinedBehaviorSanitizer, the ring under ThreadSanitizer"
 	@echo "make fuzz       decoders against random input, under the sanitizers (SECONDS=60 each)"
-	@echo "make soak       KILLS=10000 kills at random instants, WORDS=100000000 hostile words, larger models"
+	@echo "make soak       KILLS=10000 kills at random instants, ROUNDS=100 of killing who leases and serves in every order,"
+	@echo "                WORDS=100000000 hostile words, larger models"
 	@echo "make gpu-check  on a machine with a GPU: Orion against the driver itself, table in docs/gpu; else the cascade"
 	@echo "make docs       docs/reference/api-support.md"
 	@echo "make wheel      dist/orion_vgpu-*.whl"
@@ -53,6 +54,7 @@ format:
 SANITIZE = build/sanitize
 SECONDS ?= 60
 KILLS ?= 10000
+ROUNDS ?= 100
 WORDS ?= 100000000
 
 $(SANITIZE)/build.ninja:
@@ -70,7 +72,7 @@ fuzz: $(SANITIZE)/build.ninja
 soak:
 	@$(BOOTSTRAP) test
 	ORION_HOSTILE_WORDS=$(WORDS) ORION_KILLS=$(KILLS) ORION_TEST_ALARM=36000 $(BIN)/meson test -C build/venv --print-errorlogs --timeout-multiplier 0 transport_hostile transport_kill channel_channel_hostile channel_kill
-	ORION_SOAK=1 ORION_KILLS=$(KILLS) $(BIN)/pytest tests/e2e/test_kills.py tests/model --timeout 0 $(ARGS)
+	ORION_SOAK=1 ORION_KILLS=$(KILLS) ORION_KILL_ROUNDS=$(ROUNDS) $(BIN)/pytest tests/e2e/test_kills.py tests/controller/test_kills.py tests/model --timeout 0 $(ARGS)
 
 gpu-check:
 	@$(PYTHON) -m scripts.gpu_check --venv $(VENV) $(ARGS)

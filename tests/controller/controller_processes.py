@@ -66,8 +66,9 @@ class ControllerProcess:
             assert self.process.poll() is None, self.text()
             return [e for e in self.events(begins) if e["event"] == "listening"]
 
-        self.port = wait_for(listening, "the controller listens")[0]["port"]
-        wait_for(self.is_live, "the controller is live")
+        # it imports for a second, which on a machine with other work may be many
+        self.port = wait_for(listening, "the controller listens", 60.0)[0]["port"]
+        wait_for(self.is_live, "the controller is live", 60.0)
 
     @property
     def address(self) -> str:

@@ -9,6 +9,7 @@ import pytest
 from controller_processes import ControllerProcess, HoldingProgram, nothing_leased, wait_for
 
 MIB = 1 << 20
+DEVICE_UNAVAILABLE = 46
 MOUNTED = "/run/orion/orion.sock"
 
 pytestmark = pytest.mark.skipif(
@@ -79,6 +80,14 @@ def test_a_program_that_will_not_wait_fails_with_the_reason(
     assert f"no vGPU was free within ORION_WAIT={seconds} seconds: all 1 vGPUs" in said
     assert not controller.overview()["queue"]
     first.finish()
+
+
+def test_a_program_that_wants_two_devices_is_told_that_it_has_one(controller, make_server, libcuda):
+    make_server(controller)
+    program = HoldingProgram(libcuda, ORION_CONTROLLER=controller.address, ORION_VGPU="2")
+    assert program.ready()["result"] == DEVICE_UNAVAILABLE
+    assert "ORION_VGPU=2: a program has one device here" in program.finish()
+    assert nothing_leased(controller)
 
 
 def test_a_program_that_is_killed_while_it_waits_leaves_the_queue(controller, make_server, libcuda):

@@ -88,7 +88,9 @@ def test_hello_in_single_bytes_is_served(null_server):
 
 
 def test_several_vgpus_are_refused(null_server):
-    with pytest.raises(Refused, match="ORION_VGPU=2: a program uses one vGPU"):
+    with pytest.raises(
+        Refused, match="ORION_VGPU=2: a program has one device here, and so uses one vGPU"
+    ):
         RawClient(null_server.socket, vgpu=2)
 
 

@@ -110,10 +110,16 @@ def devices(service: Service) -> list[schemas.DeviceView]:
 
 
 def clients(service: Service) -> list[schemas.ClientView]:
-    return [client(s, u) for s in service.ledger.servers.values() for u in s.uses]
+    return [client(service, s, u) for s in service.ledger.servers.values() for u in s.uses]
 
 
-def client(owner: Server, use: Use) -> schemas.ClientView:
+def pod_of(service: Service, use: Use) -> str:
+    """As its server knows it, or as whoever took its lease has said."""
+    lease = service.ledger.leases.get(use.lease)
+    return use.client.pod or (lease.client.pod if lease is not None else "")
+
+
+def client(service: Service, owner: Server, use: Use) -> schemas.ClientView:
     return schemas.ClientView(
         server=owner.id,
         session=use.session,
@@ -122,7 +128,7 @@ def client(owner: Server, use: Use) -> schemas.ClientView:
         command=use.client.command,
         pid=use.client.pid,
         uid=use.client.uid,
-        pod=use.client.pod,
+        pod=pod_of(service, use),
         memory_used=use.memory_used,
         memory_limit=use.memory_limit,
         ratio=use.ratio,

@@ -227,6 +227,8 @@ def test_a_held_lease_is_used_with_its_token(controller, make_server, libcuda):
             ORION_TRANSPORT="tcp",
         )
         assert program.ready() == {"result": 0, "total": 48 * MIB}, program.finish()
+        wait_for(lambda: controller.overview()["clients"], "the server reports the program")
+        assert controller.overview()["clients"][0]["pod"] == "batch-1"
         second = HoldingProgram(
             libcuda,
             ORION_SERVER=grant["address"],

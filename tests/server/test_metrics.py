@@ -57,11 +57,11 @@ def test_metrics_say_what_the_status_says(server):
         got = scrape(server)
         row = server.status()["clients"][0]
         device = server.status()["devices"][0]
-    labels = {"device": device["uuid"], "lease": str(row["session"]), "pod": ""}
+    labels = {"device": device["uuid"], "session": str(row["session"]), "pod": ""}
     for name, value in (
         ("orion_vgpu_memory_bytes", 3 << 20),
-        ("orion_vgpu_limit_bytes", 16 << 20),
-        ("orion_vgpu_promised_bytes", 16 << 20),
+        ("orion_vgpu_memory_limit_bytes", 16 << 20),
+        ("orion_vgpu_memory_promised_bytes", 16 << 20),
         ("orion_vgpu_share_ratio", 1),
         ("orion_vgpu_copied_bytes_total", 1000),
         ("orion_vgpu_calls_total", row["calls"]),

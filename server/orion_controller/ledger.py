@@ -412,6 +412,7 @@ class Ledger:
             part.device = use.device  # the server knows best
             part.memory_reported, part.ratio_reported = use.memory_limit, use.ratio
             part.memory_held = use.memory_held
+            part.token_memory, part.token_ratio = use.token_memory, use.token_ratio
         for key, part in ours.items():
             lease = self.leases[part.lease]
             if key in used and not lease.held:
@@ -467,7 +468,7 @@ class Ledger:
                 orders.end.append(part.key)
             elif part.state is State.ACTIVE:
                 wanted = (part.memory, self.ratio_of(part))
-                if wanted != (part.memory_reported, part.ratio_reported):
+                if not part.is_within(*wanted):
                     orders.limits.append((*part.key, *wanted))
         return orders
 

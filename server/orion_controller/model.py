@@ -80,6 +80,8 @@ class Use:
     transport: str = ""
     held: bool = False  # of its token, as is when that expires by the server's clock
     token_expires: float = 0.0
+    token_memory: int = 0  # what it grants; the program may have wished for less
+    token_ratio: int = 0
     client: Client = field(default_factory=Client)
 
 
@@ -125,6 +127,8 @@ class Part:
     memory_reported: int = 0  # of its session, its limit
     memory_held: int = 0  # by its session; a fragmented one may hold more than its limit
     ratio_reported: int = 0
+    token_memory: int = 0  # what its session's token grants
+    token_ratio: int = 0
     earlier: list[tuple[float, int, int]] = field(
         default_factory=list
     )  # tokens with other bounds: when they expire, memory, ratio
@@ -138,6 +142,13 @@ class Part:
         memory = max(self.memory_reported, self.memory_held)
         reported = [(memory, self.ratio_reported)] * (self.state is State.ACTIVE)
         return [(self.memory, self.ratio), *reported, *((m, r) for _, m, r in self.earlier)]
+
+    def is_within(self, memory: int, ratio: int) -> bool:
+        """Its session has these bounds, or less by its own wish: it came with a token that grants them."""
+        if (self.memory_reported, self.ratio_reported) == (memory, ratio):
+            return True
+        wished = (self.token_memory, self.token_ratio) == (memory, ratio)
+        return wished and self.memory_reported <= memory and self.ratio_reported <= ratio
 
     def replace_token(self, expires: float, memory: int, ratio: int) -> None:
         """A token with new bounds; the one before it stays good until it expires."""

@@ -140,6 +140,8 @@ class SessionReport(Model):
     part: int = Field(0, ge=0, le=255)
     held: bool = False
     token_expires: Uptime = 0.0
+    token_memory: Memory = Field(0, description="bounds that its token grants, bytes")
+    token_ratio: int = Field(0, ge=0, le=100, description="percent; it may have wished for less")
     memory_limit: Count = 0
     memory_held: Count = Field(0, description="bytes that nobody else can have, used or not")
     memory_used: Count = 0

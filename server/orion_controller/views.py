@@ -224,5 +224,7 @@ def use(session: schemas.SessionReport) -> Use:
         session.transport,
         session.held,
         session.token_expires,
+        session.token_memory,
+        session.token_ratio,
         Client(session.command, session.pid, session.uid, session.pod),
     )

@@ -193,6 +193,8 @@ def session_of(row: dict[str, Any]) -> dict[str, Any]:
             "part": token.part,
             "held": token.held,
             "token_expires": float(token.expires),
+            "token_memory": token.memory,
+            "token_ratio": token.ratio,
         }
     return found
 

@@ -90,6 +90,8 @@ class FakeServer:
             terms.ratio,
             held=terms.held,
             token_expires=terms.expires,
+            token_memory=terms.memory,
+            token_ratio=terms.ratio,
             client=client or Client("program", 1),
         )
         return session

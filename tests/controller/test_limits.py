@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -47,6 +48,17 @@ def client_of(controller: Any, program: HoldingProgram) -> dict[str, Any]:
         "the server reports the program",
     )[0]
     return found
+
+
+def await_heartbeats(controller: Any, count: int) -> None:
+    """So many more of the one server."""
+    ages: list[float] = []
+
+    def heard() -> bool:
+        ages.append(controller.overview()["servers"][0]["heartbeat_age"])
+        return sum(later < age for age, later in itertools.pairwise(ages)) >= count
+
+    wait_for(heard, f"{count} heartbeats")
 
 
 def resize(controller: Any, lease: str, **bounds: int) -> tuple[int, dict[str, Any]]:
@@ -126,6 +138,29 @@ def test_what_a_program_still_holds_beyond_a_lower_limit_is_not_leased_again(
     )
     assert other.ready() == {"result": 0, "total": 128 * MIB}
     other.finish()
+
+
+def test_a_wish_below_a_held_lease_stays_until_the_lease_is_changed(
+    controller, make_server, libcuda
+):
+    server = make_server(controller)
+    wish = {"gmem_mib": 96, "ratio": 60, "seconds": 60.0}
+    grant = controller.ask("POST", "/v1/leases", wish)[1]["grants"][0]
+    program = HoldingProgram(
+        libcuda,
+        ORION_SERVER=f"unix:{grant['local']}",
+        ORION_TOKEN=grant["token"],
+        ORION_GMEM="32",
+        ORION_RATIO="20",
+    )
+    assert program.ready() == {"result": 0, "total": 32 * MIB}
+    lease = client_of(controller, program)["lease"]
+    await_heartbeats(controller, 2)  # the orders of one are carried out before the next one comes
+    assert program.do("info")["total"] == 32 * MIB
+    assert row_of(server, program)["ratio"] == 20
+    assert resize(controller, lease, gmem_mib=64)[0] == 200
+    wait_for(lambda: program.do("info")["total"] == 64 * MIB, "the lease has been changed")
+    program.finish()
 
 
 @pytest.mark.parametrize(("memory", "vgpus"), [("256M", 3), ("255M", 2), ("100M", 7)])

@@ -42,10 +42,14 @@ class Leasing:
         token_id = guest.token_id
         if decode_id(token_id) is None:
             return
+        # who tries another transport is the same program, not another one with the same token
+        pid = guest.hello.pid
         again = Refusal(wire.STATUS_REFUSED, errors.DEVICE_UNAVAILABLE, "its client has come again")
-        self._supervisor.waiting.remove(lambda waiting: waiting.token_id == token_id, again)
+        self._supervisor.waiting.remove(
+            lambda other: other.token_id == token_id and other.hello.pid == pid, again
+        )
         for session in list(self._supervisor.sessions.values()):
-            if session.token_id == token_id and not session.used:
+            if session.token_id == token_id and not session.used and session.hello.pid == pid:
                 self._supersede(session)
         problem = self.tokens.begin(token_id)
         if problem is not None:

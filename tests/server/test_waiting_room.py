@@ -107,6 +107,16 @@ def test_client_that_comes_again_takes_the_place_of_its_first_try(server, leavin
         second.result(20).close()
 
 
+def test_another_program_does_not_take_the_place_of_who_waits(server, leaving) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        guest = pool.submit(RawClient, server.socket, token=token(2))
+        wait_for(lambda: waiting(server) == 1, 5.0, "it waits")
+        with pytest.raises(Refused, match="another program uses its lease now"):
+            RawClient(server.socket, token=token(2), pid=os.getpid() + 1)
+        leaving()
+        guest.result(20).close()
+
+
 def test_refused_client_may_use_its_token_later(server) -> None:
     query(server.address, request={"op": "drain"})
     with pytest.raises(Refused, match="being drained"):

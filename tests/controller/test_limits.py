@@ -118,7 +118,7 @@ def test_resize_at_the_controller_changes_a_running_program(controller, cpu_serv
     status, answer = resize(controller, lease, gmem_mib=300)
     assert (status, answer["kind"]) == (409, "full")
     assert program.finish() == ""
-    wait_for(lambda: nothing_leased(controller), "the lease is free", 3.0)
+    wait_for(lambda: nothing_leased(controller), "the lease is free")
 
 
 def test_what_a_program_still_holds_beyond_a_lower_limit_is_not_leased_again(
@@ -205,13 +205,13 @@ def test_administrator_of_the_server_drains_it_and_the_controller_knows(
         return str(controller.overview()["servers"][0]["state"])
 
     assert orion("drain", "--server", cpu_server.address, "--timeout", "0").returncode == 1
-    wait_for(lambda: state() == "draining", "the controller knows", 3.0)
+    wait_for(lambda: state() == "draining", "the controller knows")
     late = HoldingProgram(libcuda, ORION_CONTROLLER=controller.address, ORION_WAIT="1")
     assert late.ready()["result"] == 100
     assert "ORION_WAIT=1" in late.finish()
     assert program.do("info")["result"] == 0
     assert orion("drain", "--server", cpu_server.address, "--undo").returncode == 0
-    wait_for(lambda: state() == "live", "the controller knows", 3.0)
+    wait_for(lambda: state() == "live", "the controller knows")
     again = HoldingProgram(libcuda, ORION_CONTROLLER=controller.address, ORION_GMEM="16")
     assert again.ready()["result"] == 0
     again.finish()

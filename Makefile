@@ -12,13 +12,14 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 help:
 	@echo "make demo       builds, then shows CUDA programs running against the CPU device"
-	@echo "make demo-sharing  three programs share one device; a table shows that their limits hold"
+	@echo "make demo-sharing  three programs share one device; a table and the controller's dashboard show that limits hold"
 	@echo "make test       builds, then runs all tests (ARGS=... goes to pytest)"
 	@echo "make bench      builds, installs the peers, measures Orion and them in one run (ARGS='-k ucx' selects)"
 	@echo "make lint       ruff, mypy --strict, clang-format (make format repairs)"
 	@echo "make sanitize   C tests under AddressSanitizer and UndefinedBehaviorSanitizer, the ring under ThreadSanitizer"
 	@echo "make fuzz       decoders against random input, under the sanitizers (SECONDS=60 each)"
-	@echo "make soak       KILLS=10000 kills at random instants, WORDS=100000000 hostile words, larger models"
+	@echo "make soak       KILLS=10000 kills at random instants, ROUNDS=100 of killing who leases and serves in every order,"
+	@echo "                WORDS=100000000 hostile words, larger models"
 	@echo "make gpu-check  on a machine with a GPU: Orion against the driver itself, table in docs/gpu; else the cascade"
 	@echo "make docs       docs/reference/api-support.md"
 	@echo "make wheel      dist/orion_vgpu-*.whl"
@@ -31,7 +32,7 @@ demo:
 	@$(BIN)/python scripts/demo.py $(ARGS)
 
 demo-sharing:
-	@$(BOOTSTRAP) demo
+	@$(BOOTSTRAP) demo controller
 	@$(BIN)/python scripts/demo_sharing.py $(ARGS)
 
 test:
@@ -54,6 +55,7 @@ format:
 SANITIZE = build/sanitize
 SECONDS ?= 60
 KILLS ?= 10000
+ROUNDS ?= 100
 WORDS ?= 100000000
 
 $(SANITIZE)/build.ninja:
@@ -71,7 +73,7 @@ fuzz: $(SANITIZE)/build.ninja
 soak:
 	@$(BOOTSTRAP) test
 	ORION_HOSTILE_WORDS=$(WORDS) ORION_KILLS=$(KILLS) ORION_TEST_ALARM=36000 $(BIN)/meson test -C build/venv --print-errorlogs --timeout-multiplier 0 transport_hostile transport_kill channel_channel_hostile channel_kill
-	ORION_SOAK=1 ORION_KILLS=$(KILLS) $(BIN)/pytest tests/e2e/test_kills.py tests/model --timeout 0 $(ARGS)
+	ORION_SOAK=1 ORION_KILLS=$(KILLS) ORION_KILL_ROUNDS=$(ROUNDS) $(BIN)/pytest tests/e2e/test_kills.py tests/controller/test_kills.py tests/model --timeout 0 $(ARGS)
 
 gpu-check:
 	@$(PYTHON) -m scripts.gpu_check --venv $(VENV) $(ARGS)

@@ -289,11 +289,11 @@ def others(console: Any, entries: Iterable[Entry]) -> None:
         grid.add_column(name, justify="right")
     for entry in entries:
         for name, figure in entry.figures.items():
-            timed = "ratio_to_pair" in figure and figure["unit"].startswith("ns")
-            tail = (shown(figure["ratio_to_pair"]), f"{figure['pair']:.0f}", str(figure["dropped"]))
-            grid.add_row(
-                entry.title, name, shown(figure["median"]), figure["unit"], *(tail if timed else ())
-            )
+            tail: tuple[str, ...] = ()
+            if "ratio_to_pair" in figure and figure["unit"].startswith("ns"):
+                ratio, pair = shown(figure["ratio_to_pair"]), f"{figure['pair']:.0f}"
+                tail = (ratio, pair, str(figure["dropped"]))
+            grid.add_row(entry.title, name, shown(figure["median"]), figure["unit"], *tail)
     if grid.row_count:
         console.print(grid)
 

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Three programs with different quotas and shares on one CPU device, and whether the limits hold.
 
-Each takes more memory than it may have and computes without end. The table shows what was asked for and what the
-server measured: first with all three, then after one has ended, when the other two get what it left.
-Exit code 0 only if every limit held.
+A controller leases the device's vGPUs to them. Each takes more memory than it may have and computes without end. The
+table shows what was asked for and what the server measured: first with all three, then after one has ended, when the
+other two get what it left. Where there is a browser, a picture shows the controller's dashboard at that time.
+Exit code 0 only if every limit held, at the server and in what the controller knows.
 """
 
 from __future__ import annotations
@@ -19,13 +20,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import demo_controller
 from orion_server import embedded
 
 import orion_shm
 from orion_shm.cli.amounts import format_bytes, format_part
 from orion_shm.cli.tables import RIGHT, Table
 
-BUSY = Path(__file__).resolve().parent.parent / "examples" / "busy.py"
+ROOT = Path(__file__).resolve().parent.parent
+BUSY = ROOT / "examples" / "busy.py"
+PICTURE = ROOT / "build" / "dashboard" / "sharing.png"
 MIB = 1 << 20
 DEVICE_MIB = 640
 START_SECONDS = 60.0
@@ -43,18 +47,18 @@ class Client:
     held: int = 0
     refused: bool = False
 
-    def start(self, address: str, seconds: float) -> None:
-        """Asks for 128 MiB more than it may have."""
+    def start(self, controller: str, seconds: float) -> None:
+        """Asks the controller for a vGPU, and the device for 128 MiB more than it may have."""
         library = str(orion_shm.library_directory())
         environment = {
-            **os.environ,
-            "ORION_SERVER": address,
+            **{k: v for k, v in os.environ.items() if not k.startswith("ORION_")},
+            "ORION_CONTROLLER": controller,
             "ORION_GMEM": str(self.gmem_mib),
             "ORION_RATIO": str(self.ratio),
             "LD_LIBRARY_PATH": f"{library}:{os.environ.get('LD_LIBRARY_PATH', '')}",
         }
         command = [sys.executable, str(BUSY), "--memory", str(self.gmem_mib + 128)]
-        command += ["--seconds", str(seconds)]
+        command += ["--seconds", str(seconds), "--name", self.name]
         self.process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 
     def await_memory(self) -> None:
@@ -141,6 +145,24 @@ def show(
     return all_good
 
 
+def known(controller: str, clients: list[Client]) -> bool:
+    """Whether the controller says of each what its server enforces; it hears of it within a second."""
+    deadline = time.monotonic() + demo_controller.START_SECONDS
+    wanted = {(c.process.pid, c.gmem_mib * MIB, c.ratio) for c in clients if c.process}
+    while time.monotonic() < deadline:
+        now = demo_controller.overview(controller)
+        if wanted == {(c["pid"], c["memory_limit"], c["ratio"]) for c in now["clients"]}:
+            (device,) = now["devices"]
+            print(
+                f"demo: the controller has leased {device['vgpus_leased']} of {device['vgpus']} vGPUs, "
+                f"{format_bytes(device['memory_leased'])} and {device['ratio_leased']:.0f} % of the time"
+            )
+            return True
+        time.sleep(0.1)
+    print(f"demo: FAILED: the controller knows {now['clients']}")
+    return False
+
+
 def main() -> int:
     """Runs it."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -150,6 +172,7 @@ def main() -> int:
     parser.add_argument(
         "--tolerance", type=float, default=0.05, help="how far a share may be off (0.05)"
     )
+    parser.add_argument("--picture", type=Path, default=PICTURE, help="of the dashboard")
     options = parser.parse_args()
     tolerance = options.tolerance
     clients = [
@@ -159,25 +182,31 @@ def main() -> int:
     ]
     with (
         tempfile.TemporaryDirectory() as folder,
+        demo_controller.running(Path(folder, "controller")) as controller,
         embedded.start(
             device="cpu",
             gmem_mib=DEVICE_MIB,
             address=f"unix:{folder}/s.sock",
-            options=("--threads", "1"),
+            options=("--threads", "1", "--vgpu", "4", "--controller", controller),
         ) as server,
     ):
         print(
-            f"demo: one {server.devices[0]['name']} with one thread and {DEVICE_MIB} MiB; three programs "
-            "want more memory than they may have, and all of the time\n",
+            f"demo: one {server.devices[0]['name']} with one thread and {DEVICE_MIB} MiB, leased by a controller; "
+            "three programs want more memory than they may have, and all of the time\n",
             flush=True,
         )
         try:
+            demo_controller.await_server(controller)
             for client in clients:
-                client.start(server.address, 3600)
+                client.start(controller, 3600)
             for client in clients:
                 client.await_memory()
             measure(server, clients, 0.3)
             good = show("all three", clients, *measure(server, clients, options.seconds), tolerance)
+            good &= known(controller, clients)
+            if options.picture is not None:
+                names = [client.name for client in clients]
+                print(f"demo: {demo_controller.photograph(controller, options.picture, names)}\n")
             clients.pop().end()
             while len(rows_of(server, clients)) != len(server.status()["clients"]):
                 time.sleep(0.02)

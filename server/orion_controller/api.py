@@ -345,7 +345,7 @@ def _add_servers(app: FastAPI) -> None:
         request: Request, name: ServerName, beat: s.Heartbeat, service: ServiceOf
     ) -> s.HeartbeatAnswer:
         """A server registers with its first heartbeat, and says all with each: nothing else keeps it known."""
-        orders, key = service.report(views.report(name, beat, host_of(request)))
+        orders, key = service.report(views.report(name, beat, host_of(request)), beat.key_id)
         return s.HeartbeatAnswer(
             interval=service.config.heartbeat_seconds,
             key=key.hex(),

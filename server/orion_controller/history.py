@@ -38,13 +38,14 @@ class History:
             del self.devices[key]
         for server_id, index in known:
             series = self.devices.setdefault((server_id, index), Series())
+            device = ledger.servers[server_id].devices[index]
             uses = [u for u in ledger.servers[server_id].uses if u.device == index]
             worked = sum(
                 max(0.0, u.busy_seconds - series.seconds.get(u.session, 0.0)) for u in uses
             )
-            elapsed = now - series.at[-1] if series.at else 0.0
+            most = (now - series.at[-1]) * device.threads if series.at else 0.0
             series.at.append(now)
             series.memory.append(sum(u.memory_used for u in uses))
             series.clients.append(len(uses))
-            series.busy.append(min(1.0, worked / elapsed) if elapsed > 0 else 0.0)
+            series.busy.append(min(1.0, worked / most) if most > 0 else 0.0)
             series.seconds = {u.session: u.busy_seconds for u in uses}

@@ -89,7 +89,7 @@ class Ledger:
             entry = taken.setdefault((server, index), [0, 0, 0])
             device = self.servers[server].devices.get(index)
             entry[0] += 1
-            entry[1] += memory
+            entry[1] += placement.kept_for(memory)
             entry[2] += placement.share_of(ratio, device) if device else 0
 
         for part in self.parts():
@@ -98,7 +98,7 @@ class Ledger:
         for server in self.servers.values():
             for use in server.uses:
                 if not self._is_ours(server, use):
-                    take(server.id, use.device, use.memory_limit, use.ratio)
+                    take(server.id, use.device, use.memory_held, use.ratio)
         found = []
         for server in self.servers.values():
             for device in server.devices.values():
@@ -135,7 +135,7 @@ class Ledger:
         return part is not None and part.server == server.id
 
     def _is_open(self, server: Server) -> bool:
-        return server.live and not server.draining and not server.drained
+        return server.live and server.keyed and not server.draining and not server.drained
 
     # --- requests
 
@@ -296,7 +296,8 @@ class Ledger:
             if room is None:
                 raise Refused("stale", f"the server {part.server} has not reported its devices yet")
             counted, held_ratio = self._counted(part)
-            more = (part.memory if memory is None else memory) - counted
+            wanted_memory = part.memory if memory is None else memory
+            more = placement.kept_for(wanted_memory) - placement.kept_for(counted)
             if more > room.memory:
                 raise Refused(
                     "full",
@@ -354,6 +355,7 @@ class Ledger:
             self._say("registered", "its heartbeats are back", server=server.id)
         server.sequence, server.host = report.sequence, report.host
         server.clock, server.seen, server.live = report.clock, now, True
+        server.keyed = report.keyed
         server.address, server.local, server.version = (
             report.address,
             report.local,
@@ -409,6 +411,8 @@ class Ledger:
                 )
             part.device = use.device  # the server knows best
             part.memory_reported, part.ratio_reported = use.memory_limit, use.ratio
+            part.memory_held = use.memory_held
+            part.token_memory, part.token_ratio = use.token_memory, use.token_ratio
         for key, part in ours.items():
             lease = self.leases[part.lease]
             if key in used and not lease.held:
@@ -464,7 +468,7 @@ class Ledger:
                 orders.end.append(part.key)
             elif part.state is State.ACTIVE:
                 wanted = (part.memory, self.ratio_of(part))
-                if wanted != (part.memory_reported, part.ratio_reported):
+                if not part.is_within(*wanted):
                     orders.limits.append((*part.key, *wanted))
         return orders
 

@@ -71,7 +71,7 @@ class Snapshot(Collector):
                     device.uuid if device else str(use.device),
                     views.lease_id(use.lease) if use.lease else "",
                     str(use.session),
-                    use.client.pod,
+                    views.pod_of(self._service, use),
                     use.client.command,
                     use.transport,
                 ]

@@ -57,7 +57,9 @@ class Device:
     kind: str
     memory: int
     slots: int
+    threads: int = 1  # device seconds in a second
     reserved: int = 0  # slots of containers that do not use theirs now: no lease gets them
+    memory_reserved: int = 0  # bytes that containers may still ask for
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,8 @@ class Use:
     memory_limit: int = 0
     ratio: int = 0
     memory_used: int = 0
+    memory_held: int = 0  # nobody else can have it, used or not
+    busy: float = 0.0  # part of the device, lately
     busy_seconds: float = 0.0
     calls: int = 0
     copied: int = 0
@@ -78,6 +82,8 @@ class Use:
     transport: str = ""
     held: bool = False  # of its token, as is when that expires by the server's clock
     token_expires: float = 0.0
+    token_memory: int = 0  # what it grants; the program may have wished for less
+    token_ratio: int = 0
     client: Client = field(default_factory=Client)
 
 
@@ -100,6 +106,7 @@ class Report:
         frozenset()
     )  # (lease, part) whose tokens are worth nothing any more
     draining: bool = False
+    keyed: bool = True  # it has the key of the tokens that it would be sent
 
 
 class State(Enum):
@@ -119,8 +126,11 @@ class Part:
     ratio: int
     token_expires: float  # of the latest token, by the server's clock
     state: State = State.GRANTED
-    memory_reported: int = 0  # of its session
+    memory_reported: int = 0  # of its session, its limit
+    memory_held: int = 0  # by its session; a fragmented one may hold more than its limit
     ratio_reported: int = 0
+    token_memory: int = 0  # what its session's token grants
+    token_ratio: int = 0
     earlier: list[tuple[float, int, int]] = field(
         default_factory=list
     )  # tokens with other bounds: when they expire, memory, ratio
@@ -131,8 +141,16 @@ class Part:
 
     def bounds(self) -> list[tuple[int, int]]:
         """(memory, ratio) as wanted, as in force, and as somebody could still come with: the largest counts."""
-        reported = [(self.memory_reported, self.ratio_reported)] * (self.state is State.ACTIVE)
+        memory = max(self.memory_reported, self.memory_held)
+        reported = [(memory, self.ratio_reported)] * (self.state is State.ACTIVE)
         return [(self.memory, self.ratio), *reported, *((m, r) for _, m, r in self.earlier)]
+
+    def is_within(self, memory: int, ratio: int) -> bool:
+        """Its session has these bounds, or less by its own wish: it came with a token that grants them."""
+        if (self.memory_reported, self.ratio_reported) == (memory, ratio):
+            return True
+        wished = (self.token_memory, self.token_ratio) == (memory, ratio)
+        return wished and self.memory_reported <= memory and self.ratio_reported <= ratio
 
     def replace_token(self, expires: float, memory: int, ratio: int) -> None:
         """A token with new bounds; the one before it stays good until it expires."""
@@ -169,6 +187,7 @@ class Server:
     devices: dict[int, Device] = field(default_factory=dict)
     uses: tuple[Use, ...] = ()
     live: bool = False  # has reported to this controller, lately
+    keyed: bool = False  # it can tell our tokens from others
     draining: bool = False  # by the server's own word
     drained: bool = False  # by an administrator's
     retired: list[str] = field(default_factory=list)  # boots that are over

@@ -14,6 +14,7 @@ from typing import Any
 
 from orion_server import errors, wire
 from orion_server.errors import ProtocolError, Refusal
+from orion_server.ledger import several
 from orion_server.tokens import Exchange, Token
 
 from . import views
@@ -122,10 +123,7 @@ class Native(asyncio.Protocol):
         host = "here" if is_here(self._peer, self._own) else self._peer
         try:
             if hello.vgpu > 1:
-                raise Refused(
-                    "impossible",
-                    f"ORION_VGPU={hello.vgpu}: a program uses one vGPU so far; the HTTP interface leases several",
-                )
+                raise Refused("impossible", several(hello.vgpu))
             wish = Wish(
                 1,
                 hello.gmem_mib * MIB,

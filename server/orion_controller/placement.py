@@ -8,7 +8,9 @@ first, since memory can be shared with it, and several vGPUs come from one serve
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from orion_server.ledger import GRANULE, round_up
 
 from .model import MIB, Device, Server, Wish
 
@@ -40,26 +42,27 @@ def share_of(ratio: int, device: Device) -> int:
     return 100 if ratio in (0, equal_ratio(device)) else ratio * device.slots
 
 
-def equal_memory(device: Device) -> int:
-    """Bytes of an equal share, in whole MiB."""
-    return max(device.memory // max(device.slots, 1) // MIB * MIB, MIB)
-
-
 def memory_of(wish: Wish, device: Device) -> int:
     """Bytes; without a wish an equal share."""
-    return wish.memory or equal_memory(device)
+    return wish.memory or max(device.memory // max(device.slots, 1) // GRANULE * GRANULE, MIB)
+
+
+def kept_for(memory: int) -> int:
+    """What a server sets aside for a promise of so much."""
+    return round_up(memory, GRANULE)
 
 
 def empty(server: Server, device: Device) -> Room:
     """All of it, as it is when nobody has anything."""
-    return Room(server, device, device.slots, device.memory, 100 * device.slots)
+    return Room(server, device, device.slots, kept_for(device.memory), 100 * device.slots)
 
 
 def unreserved(server: Server, device: Device) -> Room:
-    """All but what is kept for containers, whose vGPUs have an equal share each."""
+    """All but what is kept for containers."""
+    whole = empty(server, device)
     slots = device.slots - device.reserved
-    memory = device.memory - device.reserved * equal_memory(device)
-    return Room(server, device, slots, memory, 100 * slots)
+    memory = max(0, whole.memory - kept_for(device.memory_reserved))
+    return replace(whole, slots=slots, memory=memory, share=100 * slots)
 
 
 def reaches(wish: Wish, server: Server) -> bool:
@@ -71,7 +74,7 @@ def reaches(wish: Wish, server: Server) -> bool:
 def fits(wish: Wish, room: Room) -> bool:
     return (
         room.slots > 0
-        and memory_of(wish, room.device) <= room.memory
+        and kept_for(memory_of(wish, room.device)) <= room.memory
         and share_of(wish.ratio, room.device) <= room.share
     )
 
@@ -105,7 +108,7 @@ def shortfall(wish: Wish, rooms: list[Room]) -> str:
     devices = f"{len(rooms)} device{'s' if len(rooms) > 1 else ''}"
     if not free:
         return f"all {sum(r.device.slots for r in rooms)} vGPUs of {devices} are in use"
-    with_memory = [r for r in free if memory_of(wish, r.device) <= r.memory]
+    with_memory = [r for r in free if kept_for(memory_of(wish, r.device)) <= r.memory]
     if not with_memory:
         wanted = memory_of(wish, free[0].device) // MIB
         most = max(r.memory for r in free) // MIB

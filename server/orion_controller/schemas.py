@@ -131,6 +131,8 @@ class DeviceReport(Model):
     reserved: int = Field(
         0, ge=0, le=4096, description="vGPUs of containers that do not use theirs now"
     )
+    memory_reserved: Memory = Field(0, description="bytes that containers may still ask for")
+    threads: int = Field(1, ge=1, le=1 << 20, description="device seconds in a second")
 
 
 class SessionReport(Model):
@@ -140,9 +142,13 @@ class SessionReport(Model):
     part: int = Field(0, ge=0, le=255)
     held: bool = False
     token_expires: Uptime = 0.0
+    token_memory: Memory = Field(0, description="bounds that its token grants, bytes")
+    token_ratio: int = Field(0, ge=0, le=100, description="percent; it may have wished for less")
     memory_limit: Count = 0
+    memory_held: Count = Field(0, description="bytes that nobody else can have, used or not")
     memory_used: Count = 0
     ratio: int = Field(0, ge=0, le=100)
+    busy: float = Field(0.0, ge=0, le=1, description="part of the device that it uses lately")
     busy_seconds: Seconds = 0.0
     calls: Count = 0
     copied: Count = 0
@@ -168,6 +174,9 @@ class Heartbeat(Model):
     )
     sequence: Count
     clock: Uptime = Field(description="its monotonic clock now, seconds")
+    key_id: Annotated[str, Field(max_length=64)] = Field(
+        "", description="which key of tokens it has: until it is this controller's, no new leases"
+    )
     address: Annotated[str, Field(max_length=256, pattern=r"^([^\s]*:[0-9]{1,5})?$")] = Field(
         "", description="HOST:PORT for clients; :PORT: on the host that the heartbeat comes from"
     )
@@ -193,7 +202,7 @@ class HeartbeatAnswer(Model):
 
 class ServerView(Model):
     id: str
-    state: Literal["live", "draining", "lost"]
+    state: Literal["starting", "live", "draining", "lost"]
     address: str
     local: str
     version: str
@@ -216,6 +225,7 @@ class ClientView(Model):
     memory_used: int
     memory_limit: int
     ratio: int
+    busy: float = Field(description="part of the device that it uses lately, 0 to 1")
     busy_seconds: float
     calls: int
     copied: int
@@ -229,7 +239,7 @@ class DeviceView(Model):
     name: str
     uuid: str
     kind: str
-    state: Literal["live", "draining", "lost"]
+    state: Literal["starting", "live", "draining", "lost"]
     memory: int
     memory_leased: int
     memory_used: int

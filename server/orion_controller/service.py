@@ -13,9 +13,9 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from orion_server.lease_tokens import Limits, derive_key, make_token
+from orion_server.lease_tokens import Terms, derive_key, key_id, make_token
 
 from .auth import Keys
 from .config import Config
@@ -165,7 +165,7 @@ class Service:
             server = self.ledger.servers.get(part.server)
             if server is None:
                 raise Refused("stale", f"the server {part.server} has gone")
-            limits = Limits(
+            terms = Terms(
                 lease.id,
                 part.number,
                 part.device,
@@ -174,7 +174,7 @@ class Service:
                 int(part.token_expires),
                 lease.held,
             )
-            token = make_token(self.key_of(server), limits)
+            token = make_token(self.key_of(server), terms)
             local = server.local if server.host == host else ""
             found.append(Grant(part, server.address, local, token))
         return found
@@ -191,8 +191,9 @@ class Service:
 
     # --- servers
 
-    def report(self, report: Report) -> tuple[Orders, bytes]:
-        """What the server shall do, and the key of the tokens that it takes."""
-        orders = self.ledger.report(report)
+    def report(self, report: Report, has_key: str) -> tuple[Orders, bytes]:
+        """What the server shall do, and the key of the tokens that it takes. has_key: the ID of the one it has."""
+        key = derive_key(self._secret, report.server, report.boot, report.epoch)
+        orders = self.ledger.report(replace(report, keyed=has_key == key_id(key)))
         self.settle()
-        return orders, self.key_of(self.ledger.servers[report.server])
+        return orders, key

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from . import schemas
+from . import placement, schemas
 from .model import MIB, Client, Device, Lease, Part, Report, Request, Server, Use
 from .service import Grant, Service
 
@@ -14,10 +14,12 @@ def lease_id(number: int) -> str:
     return f"{number:016x}"
 
 
-def server_state(server: Server) -> Literal["live", "draining", "lost"]:
+def server_state(server: Server) -> Literal["starting", "live", "draining", "lost"]:
     if not server.live:
         return "lost"
-    return "draining" if server.draining or server.drained else "live"
+    if server.draining or server.drained:
+        return "draining"
+    return "live" if server.keyed else "starting"
 
 
 def vgpu(part: Part) -> schemas.VgpuView:
@@ -86,6 +88,7 @@ def devices(service: Service) -> list[schemas.DeviceView]:
     found = []
     for room in service.ledger.rooms():
         device, slots = room.device, max(room.device.slots, 1)
+        whole = placement.empty(room.server, device)
         uses = [u for u in room.server.uses if u.device == device.index]
         found.append(
             schemas.DeviceView(
@@ -96,7 +99,7 @@ def devices(service: Service) -> list[schemas.DeviceView]:
                 kind=device.kind,
                 state=server_state(room.server),
                 memory=device.memory,
-                memory_leased=device.memory - room.memory,
+                memory_leased=whole.memory - room.memory,
                 memory_used=sum(u.memory_used for u in uses),
                 vgpus=device.slots,
                 vgpus_leased=device.slots - room.slots,
@@ -107,10 +110,16 @@ def devices(service: Service) -> list[schemas.DeviceView]:
 
 
 def clients(service: Service) -> list[schemas.ClientView]:
-    return [client(s, u) for s in service.ledger.servers.values() for u in s.uses]
+    return [client(service, s, u) for s in service.ledger.servers.values() for u in s.uses]
 
 
-def client(owner: Server, use: Use) -> schemas.ClientView:
+def pod_of(service: Service, use: Use) -> str:
+    """As its server knows it, or as whoever took its lease has said."""
+    lease = service.ledger.leases.get(use.lease)
+    return use.client.pod or (lease.client.pod if lease is not None else "")
+
+
+def client(service: Service, owner: Server, use: Use) -> schemas.ClientView:
     return schemas.ClientView(
         server=owner.id,
         session=use.session,
@@ -119,10 +128,11 @@ def client(owner: Server, use: Use) -> schemas.ClientView:
         command=use.client.command,
         pid=use.client.pid,
         uid=use.client.uid,
-        pod=use.client.pod,
+        pod=pod_of(service, use),
         memory_used=use.memory_used,
         memory_limit=use.memory_limit,
         ratio=use.ratio,
+        busy=use.busy,
         busy_seconds=use.busy_seconds,
         calls=use.calls,
         copied=use.copied,
@@ -187,7 +197,17 @@ def report(name: str, beat: schemas.Heartbeat, host: str) -> Report:
         beat.local,
         beat.version,
         tuple(
-            Device(d.index, d.name, d.uuid, d.kind, d.memory, d.vgpus, min(d.reserved, d.vgpus))
+            Device(
+                d.index,
+                d.name,
+                d.uuid,
+                d.kind,
+                d.memory,
+                d.vgpus,
+                d.threads,
+                min(d.reserved, d.vgpus),
+                d.memory_reserved,
+            )
             for d in {d.index: d for d in beat.devices}.values()
         ),
         tuple(use(s) for s in beat.sessions),
@@ -205,6 +225,8 @@ def use(session: schemas.SessionReport) -> Use:
         session.memory_limit,
         session.ratio,
         session.memory_used,
+        session.memory_held,
+        session.busy,
         session.busy_seconds,
         session.calls,
         session.copied,
@@ -212,5 +234,7 @@ def use(session: schemas.SessionReport) -> Use:
         session.transport,
         session.held,
         session.token_expires,
+        session.token_memory,
+        session.token_ratio,
         Client(session.command, session.pid, session.uid, session.pod),
     )

@@ -26,7 +26,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from .errors import OrionServerError
-from .lease_tokens import decode_id
+from .lease_tokens import decode_id, key_id
 from .paths import control_path
 from .peer import is_here
 from .settings import host_port
@@ -143,6 +143,7 @@ def report_of(status: dict[str, Any], boot: str, sequence: int, address: str) ->
         "epoch": server["epoch"],
         "sequence": sequence,
         "clock": server["clock"],
+        "key_id": server["key_id"],  # no lease is granted here before the tokens' key has arrived
         "address": address or server["bind"] or "",
         "local": server["address"].removeprefix("unix:"),
         "version": server["version"][:64],
@@ -156,6 +157,8 @@ def report_of(status: dict[str, Any], boot: str, sequence: int, address: str) ->
                 "memory": d["memory_total"],
                 "vgpus": d["vgpus"],
                 "reserved": d["vgpus_reserved"],
+                "memory_reserved": d["memory_reserved"],
+                "threads": d["threads"],
             }
             for d in status["devices"]
         ],
@@ -169,20 +172,21 @@ def session_of(row: dict[str, Any]) -> dict[str, Any]:
     found = {
         "session": row["session"],
         "device": row["device"],
-        # without a promise it is what it holds that others cannot have
-        "memory_limit": row.get("memory_promised", row["memory_limit"])
-        or row.get("memory_granted", 0),
+        "memory_limit": row["memory_limit"],
+        "memory_held": row["memory_held"],  # others cannot have it, used or not
         "memory_used": min(row["memory_used"], COUNT_MOST),
         "ratio": row["ratio"] if token else 0,
-        "busy_seconds": min(row.get("busy_seconds", 0.0), 1e12),
+        "busy": row["busy"],
+        "busy_seconds": min(row["busy_seconds"], 1e12),
         # a worker's own account: a client may have written anything there
         "calls": min(row["calls"], COUNT_MOST),
         "copied": min(row["bytes"], COUNT_MOST),
         "kernels": min(row["kernels"], COUNT_MOST),
         "transport": row["transport"][:16],
         "command": row["command"][:256],
-        "pid": row.get("host_pid") or row["pid"],
+        "pid": row["host_pid"] or row["pid"],
         "uid": -1 if row["uid"] is None else row["uid"],
+        "pod": row["labels"].get("pod", "")[:253],
     }
     if token is not None:
         found |= {
@@ -190,6 +194,8 @@ def session_of(row: dict[str, Any]) -> dict[str, Any]:
             "part": token.part,
             "held": token.held,
             "token_expires": float(token.expires),
+            "token_memory": token.memory,
+            "token_ratio": token.ratio,
         }
     return found
 
@@ -212,7 +218,9 @@ class Agent:
         self._sequence = time.monotonic_ns() // 1000
         self._key = ""
         self._problem = ""
+        self._undone: set[str] = set()  # what was ordered last and could not be done
         self.interval = 1.0
+        self.eager = False  # the controller waits to hear what it has just ordered
 
     def beat(self) -> bool:
         """One heartbeat; False when the controller did not take it. OrionServerError: the supervisor is gone."""
@@ -242,8 +250,12 @@ class Agent:
 
     def _obey(self, answer: dict[str, Any], status: dict[str, Any]) -> None:
         self.interval = min(max(float(answer["interval"]), 0.1), 60.0)
+        self.eager = key_id(bytes.fromhex(answer["key"])) != status["server"]["key_id"]
+        if self.eager:
+            problem = self._do({"op": "token_key", "key": answer["key"]})
+            if problem:
+                raise Away(problem)
         if answer["key"] != self._key:
-            self._do({"op": "token_key", "key": answer["key"]})
             self._key = answer["key"]
             log.info("registered as %s at %s", self._name, self._controller.address)
         rows = {}
@@ -251,21 +263,29 @@ class Agent:
             token = decode_id(row["token"] or "")
             if token is not None:
                 rows[f"{token.lease:016x}", token.part] = row
+        requests = []
         for order in answer["end"]:
-            self._do({"op": "revoke", "lease": str(order["lease"]), "part": int(order["part"])})
+            lease, part = str(order["lease"]), int(order["part"])
+            requests.append({"op": "revoke", "lease": lease, "part": part})
         for order in answer["limits"]:
             row = rows.get((order["lease"], order["part"]))
             memory, ratio = int(order["gmem_mib"]) * MIB, int(order["ratio"])
             if row is not None:
-                self._do(
+                requests.append(
                     {"op": "limit", "session": row["session"], "memory": memory, "ratio": ratio}
                 )
+        undone = {problem for request in requests if (problem := self._do(request))}
+        for problem in undone - self._undone:
+            log.warning("%s", problem)
+        self._undone = undone
 
-    def _do(self, request: dict[str, Any]) -> None:
+    def _do(self, request: dict[str, Any]) -> str:
+        """What went wrong, if anything did. The controller repeats its order as long as it stands."""
         try:
             self._ask(request)
         except OrionServerError as e:
-            log.warning("an order of the controller cannot be carried out: %s", e)
+            return f"the controller's order {json.dumps(request)} cannot be carried out: {e}"
+        return ""
 
     def goodbye(self) -> None:
         """The supervisor is gone, and with it every session."""
@@ -279,34 +299,42 @@ def run(agent: Agent, watch: socket.socket) -> None:
     """Until the supervisor closes its end of `watch`, on which it writes when something has changed."""
     away = 0.0
     while True:
-        begun = time.monotonic()
+        begun, problem = time.monotonic(), ""
         try:
             taken = agent.beat()
-        except OrionServerError as e:
-            log.info("%s", e)
-            taken = True
+        except OrionServerError as e:  # most likely it ends, which `watch` tells
+            taken, problem = True, str(e)
         away = 0.0 if taken else min(max(0.25, 2 * away), AWAY_SECONDS_MOST)
-        if not wait(watch, begun + (agent.interval if taken else away), eager=taken):
+        pause = GAP_SECONDS if agent.eager else agent.interval
+        if not wait(watch, begun + (pause if taken else away), eager=taken):
             agent.goodbye()
             return
+        if problem:
+            log.info("%s", problem)
 
 
 def wait(watch: socket.socket, until: float, eager: bool) -> bool:
     """Until then, or until something has changed if that is worth a heartbeat; False when the supervisor is gone."""
     while True:
         left = until - time.monotonic()
-        if left <= 0:
+        if left <= 0 or not select.select([watch], [], [], left)[0]:
             return True
-        if not select.select([watch], [], [], left)[0]:
-            return True
+        if not hear(watch):
+            return False
+        if eager:
+            time.sleep(GAP_SECONDS)  # what comes together goes into one heartbeat
+            return hear(watch)
+
+
+def hear(watch: socket.socket) -> bool:
+    """Takes what it says; False when its other end is closed."""
+    while select.select([watch], [], [], 0)[0]:
         try:
             if not watch.recv(1 << 16):
                 return False
         except OSError:
             return False
-        if eager:
-            time.sleep(GAP_SECONDS)  # what comes together goes into one heartbeat
-            return True
+    return True
 
 
 def watch_supervisor(path: Path) -> socket.socket:

@@ -100,6 +100,11 @@ class Allocation:
             )
         return lease
 
+    def kept(self) -> int:
+        """Bytes that its processes have not been promised yet."""
+        leases = (self.device.leases.get(slot) for slot in self.slots)
+        return max(0, self.budget() - sum(lease.limit for lease in leases if lease is not None))
+
     def row(self, sessions: int) -> dict[str, Any]:
         return {
             "id": self.id,
@@ -184,6 +189,10 @@ class Allocations:
         for allocation in self._all.values():
             self._shut(allocation)
         self._all.clear()
+
+    def memory_kept(self) -> int:
+        """Bytes that containers may still ask for."""
+        return sum(allocation.kept() for allocation in self._all.values())
 
     # --- who comes over TCP
 

@@ -3,8 +3,8 @@
 
 `orion smi`, `orion run` and the restartable control plane (metrics, heartbeats) are its clients; the supervisor keeps
 running whatever becomes of them. Requests: {"op": "status"}, {"op": "report"}, {"op": "end", "session": N},
-{"op": "stop"}; {"op": "watch"}, after which a line comes whenever a session has begun or ended; those of operations.py;
-a controller's orders, see leasing.py; and the device plugin's, see allocations.py.
+{"op": "stop"}; {"op": "watch"}, after which a line comes whenever a session or draining has begun or ended; those of
+operations.py; a controller's orders, see leasing.py; and the device plugin's, see allocations.py.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class ControlPort:
                 return
 
     def notify(self) -> None:
-        """A session has begun or ended: a line for each client that watches."""
+        """Something that a controller wants to know has changed: a line for each client that watches."""
         for fd in list(self._watchers):
             with contextlib.suppress(
                 OSError
@@ -179,6 +179,7 @@ def status(supervisor: Supervisor) -> dict[str, Any]:
             "started": supervisor.started,
             "uptime": now - supervisor.started,
             "state": state_of(supervisor),
+            "waiting": len(supervisor.waiting),
             "bind": supervisor.endpoint,
             "metrics": f"{supervisor.config.metrics[0]}:{supervisor.exporter.port}"
             if supervisor.config.metrics and supervisor.exporter and supervisor.exporter.port
@@ -195,6 +196,7 @@ def status(supervisor: Supervisor) -> dict[str, Any]:
                 "memory_used": sum(r["memory_used"] for r in rows),
                 "memory_granted": device.granted,
                 "memory_promised": sum(lease.limits.memory for lease in device.leases.values()),
+                "memory_reserved": supervisor.allocations.memory_kept(),
                 "threads": device.threads,
                 "busy": min(1.0, sum(r["busy"] for r in rows)),
                 "share_mode": supervisor.config.sharing.mode.value,
@@ -227,6 +229,7 @@ def row_of(supervisor: Supervisor, session: Session) -> dict[str, Any]:
         **session.row(),
         "memory_promised": limits.memory,
         "memory_granted": session.lease.granted,
+        "memory_held": session.lease.holds,
         "share": min(share, limits.ratio / 100) if limits.mode is Mode.CAPPED else share,
         "busy": shares.busy_of(session.worker),
         "busy_seconds": shares.seconds_of(session.worker),

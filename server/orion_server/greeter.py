@@ -60,6 +60,10 @@ class Guest:
     def token(self) -> Token | None:
         return self.exchange.token if self.exchange is not None else None
 
+    @property
+    def token_id(self) -> str:
+        return self.token.id if self.token is not None else ""
+
     def pidfd(self) -> int:
         """A forked child may keep the client's socket open; its process's end is seen here all the same."""
         if self.client.family != socket.AF_UNIX:

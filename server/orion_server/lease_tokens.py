@@ -32,7 +32,7 @@ log = logging.getLogger("orion.server")
 
 
 @dataclass(frozen=True)
-class Limits:
+class Terms:
     """What a token grants. memory in bytes, whole MiB; ratio in percent."""
 
     lease: int
@@ -48,20 +48,20 @@ class Limits:
         return self.lease, self.part
 
 
-def encode_id(limits: Limits) -> str:
+def encode_id(terms: Terms) -> str:
     packed = LAYOUT.pack(
-        limits.lease,
-        limits.expires,
-        limits.memory // MIB,
-        limits.device,
-        limits.part,
-        limits.ratio,
-        HELD if limits.held else 0,
+        terms.lease,
+        terms.expires,
+        terms.memory // MIB,
+        terms.device,
+        terms.part,
+        terms.ratio,
+        HELD if terms.held else 0,
     )
     return base64.urlsafe_b64encode(packed).decode()
 
 
-def decode_id(text: str) -> Limits | None:
+def decode_id(text: str) -> Terms | None:
     """None for what no controller writes."""
     if len(text) != ID_LENGTH or not text.isascii():
         return None
@@ -72,7 +72,7 @@ def decode_id(text: str) -> Limits | None:
     lease, expires, mebibytes, device, part, ratio, flags = LAYOUT.unpack(packed)
     if not 1 <= ratio <= 100 or flags & ~HELD or mebibytes == 0:
         return None
-    return Limits(lease, part, device, mebibytes * MIB, ratio, expires, bool(flags & HELD))
+    return Terms(lease, part, device, mebibytes * MIB, ratio, expires, bool(flags & HELD))
 
 
 def derive_key(secret: bytes, server: str, boot: str, epoch: int) -> bytes:
@@ -81,14 +81,19 @@ def derive_key(secret: bytes, server: str, boot: str, epoch: int) -> bytes:
     return hmac.new(secret, message, hashlib.sha256).digest()
 
 
+def key_id(key: bytes | None) -> str:
+    """Which key it is, for who knows it; empty for none."""
+    return hmac.new(key, CONTEXT + b" key id", hashlib.sha256).hexdigest()[:16] if key else ""
+
+
 def secret_of(key: bytes, token_id: str) -> bytes:
     """The SECRET as it stands in the token: 64 hex digits."""
     message = CONTEXT + b"\0" + token_id.encode()
     return hmac.new(key, message, hashlib.sha256).hexdigest().encode()
 
 
-def make_token(key: bytes, limits: Limits) -> str:
-    token_id = encode_id(limits)
+def make_token(key: bytes, terms: Terms) -> str:
+    token_id = encode_id(terms)
     return f"{token_id}.{secret_of(key, token_id).decode()}"
 
 
@@ -103,54 +108,58 @@ class LeaseTokens:
             tuple[int, int], int
         ] = {}  # spent or revoked -> when it expires anyway
 
+    @property
+    def key_id(self) -> str:
+        return key_id(self._key)
+
     def set_key(self, key: bytes) -> None:
         self._key = key
 
     def find(self, token_id: str) -> Token | None:
         """The token if it is good now; else the log says why not."""
-        limits = decode_id(token_id)
-        if limits is None:
+        terms = decode_id(token_id)
+        if terms is None:
             return None
         problem = self.refusal(token_id)
         if problem is not None or self._key is None:
-            log.info("token %s of lease %016x is refused: %s", token_id, limits.lease, problem)
+            log.info("token %s of lease %016x is refused: %s", token_id, terms.lease, problem)
             return None
         secret = secret_of(self._key, token_id)
-        return Token(token_id, secret, limits.memory // MIB, limits.ratio)
+        return Token(token_id, secret, terms.memory // MIB, terms.ratio)
 
     def refusal(self, token_id: str) -> str | None:
         """One clause; None when the token is good now."""
-        limits = decode_id(token_id)
-        if limits is None:
+        terms = decode_id(token_id)
+        if terms is None:
             return "it is no token of a controller"
         if self._key is None:
             return "this server has not heard from its controller yet"
-        if self._clock() > limits.expires:
+        if self._clock() > terms.expires:
             return "it has expired"
-        if limits.key in self._worthless:
+        if terms.key in self._worthless:
             return "its lease has ended, or it was used before"
         return None
 
     def begin(self, token_id: str) -> str | None:
         """A session is to be admitted with it; a clause says why it can't be: somebody was quicker."""
-        limits = decode_id(token_id)
-        if limits is None:
+        terms = decode_id(token_id)
+        if terms is None:
             return None  # some other kind of token
         problem = self.refusal(token_id)
-        if problem is None and limits.key in self._in_use:
+        if problem is None and terms.key in self._in_use:
             problem = "another program uses its lease now"
         if problem is None:
-            self._in_use[limits.key] = token_id
+            self._in_use[terms.key] = token_id
         return problem
 
     def finish(self, token_id: str, used: bool) -> None:
         """That session is over. used: its client got as far as using it, not merely to try a transport."""
-        limits = decode_id(token_id)
-        if limits is None or self._in_use.get(limits.key) != token_id:
+        terms = decode_id(token_id)
+        if terms is None or self._in_use.get(terms.key) != token_id:
             return
-        del self._in_use[limits.key]
-        if used and not limits.held:
-            self._worthless.setdefault(limits.key, limits.expires)
+        del self._in_use[terms.key]
+        if used and not terms.held:
+            self._worthless.setdefault(terms.key, terms.expires)
 
     def revoke(self, lease: int, part: int) -> None:
         """The controller takes it back; a session that uses it is the caller's to end."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from . import errors, wire
 from .config import Config
 from .errors import Refusal
+from .greeter import Guest
 from .lease_tokens import LeaseTokens, decode_id
 from .session import Session
 
@@ -36,18 +37,29 @@ class Leasing:
 
     # --- sessions
 
-    def begin(self, token_id: str) -> None:
-        """Before a session is admitted with that token. Refusal: it is worth nothing, or used by another."""
+    def begin(self, guest: Guest) -> None:
+        """Its token is in use from now on. Refusal: it is worth nothing, or used by another."""
+        token_id = guest.token_id
         if decode_id(token_id) is None:
             return
+        # who tries another transport is the same program, not another one with the same token
+        pid = guest.hello.pid
+        again = Refusal(wire.STATUS_REFUSED, errors.DEVICE_UNAVAILABLE, "its client has come again")
+        self._supervisor.waiting.remove(
+            lambda other: other.token_id == token_id and other.hello.pid == pid, again
+        )
         for session in list(self._supervisor.sessions.values()):
-            if session.token_id == token_id and not session.used:
+            if session.token_id == token_id and not session.used and session.hello.pid == pid:
                 self._supersede(session)
         problem = self.tokens.begin(token_id)
         if problem is not None:
             log.info("token %s is refused: %s", token_id, problem)
             why = f"the lease of this token is not to be had: {problem}"
             raise Refusal(wire.STATUS_REFUSED, errors.NOT_PERMITTED, why)
+
+    def give_back(self, guest: Guest) -> None:
+        """It was not admitted: its client, or whoever gets the token next, may try again."""
+        self.tokens.finish(guest.token_id, used=False)
 
     def finish(self, session: Session) -> None:
         self.tokens.finish(session.token_id, session.used)
@@ -80,17 +92,22 @@ class Leasing:
         except ValueError:
             return {"error": "a lease is 16 hex digits, a part a number"}
         self.tokens.revoke(lease, part)
+        why = "its lease was taken back by the controller"
+        refusal = Refusal(wire.STATUS_REFUSED, errors.DEVICE_UNAVAILABLE, why)
+        self._supervisor.waiting.remove(lambda g: is_of(g.token_id, lease, part), refusal)
         for session in list(self._supervisor.sessions.values()):
-            limits = decode_id(session.token_id)
-            if limits is not None and limits.key == (lease, part):
-                why = "its lease was taken back by the controller"
+            if is_of(session.token_id, lease, part):
                 session.fault = session.fault or (errors.DEVICE_UNAVAILABLE, why)
                 self._supervisor.end(session)
         return {"revoked": True}
 
     def status(self) -> dict[str, Any]:
         """What the agent wants to know beyond what `orion smi` shows."""
-        return {"epoch": self.epoch, "clock": time.monotonic()}
+        return {
+            "epoch": self.epoch,
+            "clock": time.monotonic(),
+            "key_id": self.tokens.key_id,
+        }
 
     # --- the agent
 
@@ -147,3 +164,8 @@ class Leasing:
             except subprocess.TimeoutExpired:
                 self._agent.kill()
                 self._agent.wait()
+
+
+def is_of(token_id: str, lease: int, part: int) -> bool:
+    terms = decode_id(token_id)
+    return terms is not None and terms.key == (lease, part)

@@ -149,6 +149,14 @@ def _aside(device: Device) -> str:
     return f", {len(device.reserved)} more are set aside for containers" if device.reserved else ""
 
 
+def several(vgpus: int) -> str:
+    """What a program is told that wants several."""
+    return (
+        f"ORION_VGPU={vgpus}: a program has one device here, and so uses one vGPU; unset it, and start a program "
+        "for each vGPU"
+    )
+
+
 def open_lease(
     device: Device, limits: Limits, vgpu: int = 0, among: Collection[int] | None = None
 ) -> Lease:
@@ -158,7 +166,7 @@ def open_lease(
         raise Refusal(
             STATUS_REFUSED,
             DEVICE_UNAVAILABLE,
-            f"ORION_VGPU={vgpu}: a program uses one vGPU so far; unset it",
+            several(vgpu),
         )
     if among is None:
         among = [slot for slot in range(device.slots) if slot not in device.reserved]

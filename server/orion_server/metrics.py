@@ -28,15 +28,15 @@ from prometheus_client.registry import Collector
 from .errors import OrionServerError
 from .status import query
 
-VGPU = ["device", "lease", "pod"]
+VGPU = ["device", "session", "pod"]
 DEVICE = ["device"]
 FIRST_BUCKET = 1.024e-6  # seconds; each further one is twice as wide (devices/share.h)
 
 # name, help, type, key in the status
 OF_VGPU = (
     ("orion_vgpu_memory_bytes", "Device memory in use", GaugeMetricFamily, "memory_used"),
-    ("orion_vgpu_limit_bytes", "The most it may use", GaugeMetricFamily, "memory_limit"),
-    ("orion_vgpu_promised_bytes", "Kept free for it", GaugeMetricFamily, "memory_promised"),
+    ("orion_vgpu_memory_limit_bytes", "The most it may use", GaugeMetricFamily, "memory_limit"),
+    ("orion_vgpu_memory_promised_bytes", "Kept free for it", GaugeMetricFamily, "memory_promised"),
     ("orion_vgpu_share_ratio", "Part of the device it may claim", GaugeMetricFamily, "share"),
     (
         "orion_vgpu_busy_seconds",

@@ -92,7 +92,7 @@ class Supervisor:
             lambda: self.endpoint,
         )
         self.tokens = self._issuers()
-        self.waiting = WaitingRoom(self._open)
+        self.waiting = WaitingRoom(self.loop, self._open, self.leasing.give_back)
         address = f"unix:{config.socket}"
         self.exporter = Exporter(self.loop, address, config.metrics) if config.metrics else None
         self.greeter = Greeter(self.loop, config, self.tokens, self._admit)
@@ -136,7 +136,12 @@ class Supervisor:
     def run(self) -> None:
         """Until stop(). Every turn is short: no handler waits for anybody."""
         while not self.stopping:
-            due = min(self.greeter.next_deadline(), self.waiting.next_deadline(), self.shares.due)
+            due = min(
+                self.greeter.next_deadline(),
+                self.waiting.next_deadline(),
+                self.workers.next_deadline(),
+                self.shares.due,
+            )
             self.loop.turn(max(0.0, min(1.0, due - time.monotonic())))
             self.shares.turn(time.monotonic())
             self._expire()
@@ -200,12 +205,17 @@ class Supervisor:
 
     def _admit(self, guest: Guest) -> None:
         """A good hello. Where there is no room, and somebody is just leaving, the guest waits for that."""
+        self.leasing.begin(guest)
         try:
-            self._open(guest)
-        except Refusal as refusal:
-            if not any(s.state is State.ENDING for s in self.sessions.values()):
-                raise
-            self.waiting.put(guest, refusal)
+            try:
+                self._open(guest)
+            except Refusal as refusal:
+                if not any(s.state is State.ENDING for s in self.sessions.values()):
+                    raise
+                self.waiting.put(guest, refusal)
+        except Refusal:
+            self.leasing.give_back(guest)
+            raise
 
     def _open_lease(self, guest: Guest, allocation: Allocation | None) -> Lease:
         hello, policy = guest.hello, self.config.sharing
@@ -225,19 +235,12 @@ class Supervisor:
                 errors.DEVICE_UNAVAILABLE,
                 "this server is being drained and takes no new clients: use another one, or `orion drain --undo`",
             )
-        token_id = guest.token.id if guest.token is not None else ""
-        self.leasing.begin(token_id)
         allocation = guest.allocation or self.allocations.of_token(guest.token)
-        try:
-            lease = self._open_lease(guest, allocation)
-        except Refusal:
-            self.leasing.tokens.finish(token_id, used=False)
-            raise
+        lease = self._open_lease(guest, allocation)
         try:
             worker = self.workers.take()
         except OSError as e:
             lease.close()
-            self.leasing.tokens.finish(token_id, used=False)
             why = f"this server cannot start workers: {e.strerror}"
             raise Refusal(wire.STATUS_REFUSED, errors.SYSTEM_NOT_READY, why) from e
         session = Session(
@@ -255,7 +258,7 @@ class Supervisor:
         session.tls = guest.tls
         if guest.exchange is not None and (guest.tls or guest.transport == wire.TRANSPORT_UCX):
             session.key = guest.exchange.key()
-        session.token_id = token_id
+        session.token_id = guest.token_id
         self.totals["sessions"] += 1
         self.sessions[session.id] = session
         worker.lease.set_memory_limit(lease.limit)
@@ -413,8 +416,7 @@ class Supervisor:
             self.device.name,
             session.worker.pid,
         )
-        if len(self.device.leases) < self.device.slots:
-            self.workers.prepare()
+        self.workers.prepare_soon()
 
     def _reject(self, session: Session, result: int, why: str) -> None:
         """Before the welcome: a refusal instead of an epitaph."""

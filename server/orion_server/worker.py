@@ -8,6 +8,7 @@ from typing import Any
 
 from . import drivers
 from .errors import OrionServerError
+from .worker_line import WorkerLine
 
 NOBODY = 65534
 DATA_BYTES = (
@@ -49,7 +50,6 @@ def run(
 ) -> int:
     """Serves one session; the exit code of the process."""
     from .compiler import Compiler
-    from .worker_line import WorkerLine
 
     compiler = Compiler(device, WorkerLine())
     kept = drivers.worker_environment(device, os.environ)

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import json
 import logging
+import math
 import os
 import signal
 import socket
@@ -23,6 +24,7 @@ from .stats import StatsPage
 log = logging.getLogger("orion.server")
 
 SPARE_SECONDS = 1.0  # before a spare worker that was killed is replaced
+SOON_SECONDS = 0.01
 ZYGOTE_SECONDS = 3.0  # for the zygote to end when it is told to
 MESSAGES_A_TURN = 64
 
@@ -99,6 +101,8 @@ class Workers:
 
     def take(self) -> Worker:
         """The spare one, or one that is forked now. OSError says why there is none."""
+        # the next spare one would be in the way of this one's start
+        self._spare_due = time.monotonic() + SPARE_SECONDS
         worker = self._spare or self._order()
         if worker is self._spare:
             self._spare = None
@@ -109,6 +113,13 @@ class Workers:
         if self._spare is None and self.warm:
             with contextlib.suppress(OSError):
                 self._spare = self._order()
+
+    def prepare_soon(self) -> None:
+        """A client is served now: its first calls go before the preparation for the next one."""
+        self._spare_due = min(self._spare_due, time.monotonic() + SOON_SECONDS)
+
+    def next_deadline(self) -> float:
+        return self._spare_due if self._spare is None and self.warm else math.inf
 
     def expire(self, now: float) -> None:
         self._reap_orphans()

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from orion_controller.model import Client, Device, Lease, Report, Use
-from orion_server.lease_tokens import LeaseTokens, Limits, decode_id, derive_key, encode_id
+from orion_server.lease_tokens import LeaseTokens, Terms, decode_id, derive_key, encode_id
 
 GIB = 1 << 30
 SECRET = b"k" * 32
@@ -42,12 +42,13 @@ class FakeServer:
     held_ids: dict[int, str] = field(default_factory=dict)  # session -> token id
     draining: bool = False
     reserved: int = 0  # vGPUs of containers on each device
+    key_id: str = ""  # as in the heartbeats of test_api.py
 
     def __post_init__(self) -> None:
         self.start()
 
     def start(self) -> None:
-        self.sequence, self.sessions, self.held_ids = 0, {}, {}
+        self.sequence, self.sessions, self.held_ids, self.key_id = 0, {}, {}, ""
         self.tokens = LeaseTokens(lambda: self.clock() + self.skew)
         self.tokens.set_key(derive_key(SECRET, self.name, self.boot, self.epoch))
 
@@ -60,7 +61,7 @@ class FakeServer:
         found = []
         for part in lease.parts.values():
             if part.server == self.name:
-                limits = Limits(
+                terms = Terms(
                     lease.id,
                     part.number,
                     part.device,
@@ -69,13 +70,13 @@ class FakeServer:
                     int(part.token_expires),
                     lease.held,
                 )
-                found.append(encode_id(limits))
+                found.append(encode_id(terms))
         return found
 
     def attach(self, token_id: str, client: Client | None = None) -> int | None:
         """A program comes with a token; None: it is refused."""
-        limits = decode_id(token_id)
-        assert limits is not None
+        terms = decode_id(token_id)
+        assert terms is not None
         if self.tokens.find(token_id) is None or self.tokens.begin(token_id) is not None:
             return None
         session = self.next_session
@@ -83,13 +84,15 @@ class FakeServer:
         self.held_ids[session] = token_id
         self.sessions[session] = Use(
             session,
-            limits.device,
-            limits.lease,
-            limits.part,
-            limits.memory,
-            limits.ratio,
-            held=limits.held,
-            token_expires=limits.expires,
+            terms.device,
+            terms.lease,
+            terms.part,
+            terms.memory,
+            terms.ratio,
+            held=terms.held,
+            token_expires=terms.expires,
+            token_memory=terms.memory,
+            token_ratio=terms.ratio,
             client=client or Client("program", 1),
         )
         return session
@@ -118,7 +121,8 @@ class FakeServer:
                     "null",
                     self.memory,
                     self.slots,
-                    self.reserved,
+                    reserved=self.reserved,
+                    memory_reserved=self.memory // self.slots * self.reserved,
                 )
                 for i in range(self.devices)
             ),

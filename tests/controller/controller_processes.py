@@ -66,8 +66,9 @@ class ControllerProcess:
             assert self.process.poll() is None, self.text()
             return [e for e in self.events(begins) if e["event"] == "listening"]
 
-        self.port = wait_for(listening, "the controller listens")[0]["port"]
-        wait_for(self.is_live, "the controller is live")
+        # it imports for a second, which on a machine with other work may be many
+        self.port = wait_for(listening, "the controller listens", 60.0)[0]["port"]
+        wait_for(self.is_live, "the controller is live", 60.0)
 
     @property
     def address(self) -> str:
@@ -124,6 +125,16 @@ class ControllerProcess:
         return code
 
 
+def live_servers(controller: ControllerProcess) -> int:
+    """Servers that take what is leased."""
+    return sum(s["state"] == "live" for s in controller.overview()["servers"])
+
+
+def nothing_leased(controller: ControllerProcess) -> bool:
+    now = controller.overview()
+    return not now["leases"] and not now["clients"]
+
+
 class HoldingProgram:
     """An unmodified program with a vGPU: it says what it got, and keeps it until it is told to end."""
 
@@ -139,6 +150,16 @@ class HoldingProgram:
 
     def ready(self) -> dict[str, Any]:
         """What it says when it has its vGPU, or why it has none."""
+        return self._hear()
+
+    def do(self, request: str) -> dict[str, Any]:
+        """One of the requests that holding_program.py knows."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(request + "\n")
+        self.process.stdin.flush()
+        return self._hear()
+
+    def _hear(self) -> dict[str, Any]:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line, self.process.communicate()[1]

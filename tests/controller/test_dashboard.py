@@ -70,21 +70,21 @@ def populate(controller: ControllerProcess) -> dict[str, FakeServer]:
         )
         assert status == 201, got
         grant = got["grants"][0]
-        limits = decode_id(grant["token"].partition(".")[0])
-        assert limits is not None
+        terms = decode_id(grant["token"].partition(".")[0])
+        assert terms is not None
         server = servers[grant["server"]]
         server.sessions[number] = Use(
             number,
             grant["device"],
-            limits.lease,
+            terms.lease,
             0,
-            limits.memory,
-            limits.ratio,
+            terms.memory,
+            terms.ratio,
             used,
             transport="shm",
             busy_seconds=1.0,
             held=True,
-            token_expires=limits.expires,
+            token_expires=terms.expires,
             client=Client(command, 4000 + number),
         )
     for server in servers.values():

@@ -302,6 +302,31 @@ def test_a_token_that_is_out_counts_with_the_bounds_it_has(ledger: Ledger, clock
     assert ask(ledger, memory=4 * GIB).lease, "that token has expired"
 
 
+def test_a_program_may_have_less_than_its_lease_and_never_more(
+    ledger: Ledger, clock: Clock
+) -> None:
+    """Less by its own wish, or by the server's administrator: the controller has nothing to say before a resize."""
+    server = FakeServer("a", clock)
+    ledger.report(server.report())
+    lease = ask(ledger, memory=6 * GIB, ratio=40, held=True, seconds=100.0).lease
+    assert lease is not None
+    session = server.attach(server.token_ids(lease)[0])
+    assert session is not None
+
+    def orders(memory: int, ratio: int) -> list[tuple[int, int]]:
+        use = dataclasses.replace(server.sessions[session], memory_limit=memory, ratio=ratio)
+        server.sessions[session] = use
+        return [(m, r) for _, _, m, r in ledger.report(server.report()).limits]
+
+    assert orders(6 * GIB, 40) == []
+    assert orders(2 * GIB, 20) == []
+    assert orders(7 * GIB, 20) == [(6 * GIB, 40)]
+    assert orders(2 * GIB, 50) == [(6 * GIB, 40)]
+    ledger.resize(lease.id, 4 * GIB, None)
+    assert orders(2 * GIB, 20) == [(4 * GIB, 40)]
+    assert orders(4 * GIB, 40) == []
+
+
 def test_a_lease_cannot_grow_beyond_its_device(ledger: Ledger, clock: Clock) -> None:
     ledger.report(FakeServer("a", clock).report())
     lease, other = ask(ledger, memory=6 * GIB).lease, ask(ledger, memory=GIB).lease
@@ -316,7 +341,7 @@ def test_a_program_without_the_controller_takes_its_place(ledger: Ledger, clock:
     from orion_controller.model import Use
 
     server = FakeServer("a", clock)
-    server.sessions[1] = Use(1, 0, memory_limit=7 * GIB)
+    server.sessions[1] = Use(1, 0, memory_limit=8 * GIB, memory_held=7 * GIB)
     ledger.report(server.report())
     assert ask(ledger, memory=2 * GIB).refused
     assert ask(ledger, memory=GIB).lease

@@ -192,11 +192,11 @@ class Leases(RuleBasedStateMachine):
             for name, epoch, token in self.issued:
                 if (name, epoch) != (server.name, server.epoch):
                     continue
-                limits = decode_id(token)
-                assert limits is not None
-                spent = not limits.held and token in server.held_ids.values()
+                terms = decode_id(token)
+                assert terms is not None
+                spent = not terms.held and token in server.held_ids.values()
                 if server.tokens.find(token) is not None and not spent:
-                    count(limits.device, limits.key, limits.memory, limits.ratio)
+                    count(terms.device, terms.key, terms.memory, terms.ratio)
             for device in range(server.devices):
                 rows = [v for k, v in most.items() if k[0] == device]
                 assert len(rows) <= server.slots

@@ -4,58 +4,17 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
-from controller_processes import ControllerProcess, HoldingProgram, wait_for
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "server"))
-
-from orion_server_fixtures import Server
+from controller_processes import ControllerProcess, HoldingProgram, nothing_leased, wait_for
 
 MIB = 1 << 20
+DEVICE_UNAVAILABLE = 46
 MOUNTED = "/run/orion/orion.sock"
 
 pytestmark = pytest.mark.skipif(
     os.path.exists(MOUNTED), reason=f"{MOUNTED} exists here, and libcuda.so.1 would take that"
 )
-
-
-@pytest.fixture
-def controller(tmp_path: Path) -> Iterator[ControllerProcess]:
-    running = ControllerProcess(tmp_path / "controller")
-    yield running
-    running.stop()
-
-
-@pytest.fixture
-def make_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
-    made: list[Server] = []
-
-    def make(controller: ControllerProcess, *arguments: str, **environment: str) -> Server:
-        before = len(controller.overview()["servers"])
-        options = ("--device", "null", "--memory", "256M", "--vgpu", "2", *arguments)
-        server = Server(
-            tmp_path / f"server{len(made)}",
-            *options,
-            ORION_CONTROLLER=controller.address,
-            **environment,
-        )
-        made.append(server)
-        wait_for(lambda: len(controller.overview()["servers"]) > before, "the server registers")
-        return server
-
-    yield make
-    for server in made:
-        server.stop()
-        assert not server.processes()
-
-
-def nothing_leased(controller: ControllerProcess) -> bool:
-    now = controller.overview()
-    return not now["leases"] and not now["clients"]
 
 
 def test_a_program_gets_a_vgpu_and_gives_it_back(controller, make_server, libcuda):
@@ -98,6 +57,16 @@ def test_a_program_waits_with_one_line_until_a_vgpu_is_free(controller, make_ser
     first[1].finish()
 
 
+def test_programs_that_wait_for_a_server_are_served_when_it_comes(controller, make_server, libcuda):
+    """Its first heartbeat does not yet mean that it knows the controller's tokens."""
+    programs = [HoldingProgram(libcuda, ORION_CONTROLLER=controller.address) for _ in range(2)]
+    wait_for(lambda: len(controller.overview()["queue"]) == 2, "they wait")
+    make_server(controller)
+    assert [p.ready()["result"] for p in programs] == [0, 0], [p.finish() for p in programs]
+    for program in programs:
+        program.finish()
+
+
 @pytest.mark.parametrize("seconds", ["0", "1"])
 def test_a_program_that_will_not_wait_fails_with_the_reason(
     controller, make_server, libcuda, seconds
@@ -111,6 +80,14 @@ def test_a_program_that_will_not_wait_fails_with_the_reason(
     assert f"no vGPU was free within ORION_WAIT={seconds} seconds: all 1 vGPUs" in said
     assert not controller.overview()["queue"]
     first.finish()
+
+
+def test_a_program_that_wants_two_devices_is_told_that_it_has_one(controller, make_server, libcuda):
+    make_server(controller)
+    program = HoldingProgram(libcuda, ORION_CONTROLLER=controller.address, ORION_VGPU="2")
+    assert program.ready()["result"] == DEVICE_UNAVAILABLE
+    assert "ORION_VGPU=2: a program has one device here" in program.finish()
+    assert nothing_leased(controller)
 
 
 def test_a_program_that_is_killed_while_it_waits_leaves_the_queue(controller, make_server, libcuda):
@@ -250,6 +227,8 @@ def test_a_held_lease_is_used_with_its_token(controller, make_server, libcuda):
             ORION_TRANSPORT="tcp",
         )
         assert program.ready() == {"result": 0, "total": 48 * MIB}, program.finish()
+        wait_for(lambda: controller.overview()["clients"], "the server reports the program")
+        assert controller.overview()["clients"][0]["pod"] == "batch-1"
         second = HoldingProgram(
             libcuda,
             ORION_SERVER=grant["address"],

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,12 +17,13 @@ from orion_raw_client import RawClient, Refused
 from orion_server import lease_tokens
 from orion_server.agent import Agent, Away, Controller, report_of
 from orion_server.errors import OrionServerError
-from orion_server.lease_tokens import LeaseTokens, Limits, decode_id, encode_id, make_token
+from orion_server.lease_tokens import LeaseTokens, Terms, decode_id, encode_id, make_token
 from orion_server.status import query
 from orion_server_fixtures import wait_for
 
 KEY = b"k" * 32
 MIB = 1 << 20
+STATUS: dict[str, Any] = {"server": {"key_id": ""}}
 
 
 class FakeController:
@@ -74,9 +76,9 @@ def controller() -> Iterator[FakeController]:
     fake.server.server_close()
 
 
-def limits(**changes: Any) -> Limits:
+def terms(**changes: Any) -> Terms:
     expires = int(time.monotonic()) + 60
-    return Limits(**{"lease": 7, "part": 0, "device": 0, "memory": 32 * MIB, "ratio": 50,
+    return Terms(**{"lease": 7, "part": 0, "device": 0, "memory": 32 * MIB, "ratio": 50,
                      "expires": expires, "held": False, **changes})  # fmt: skip
 
 
@@ -95,7 +97,7 @@ def server(make_server, controller):
 
 
 def test_a_heartbeat_says_everything(server, controller):
-    with RawClient(server.socket, token=make_token(KEY, limits())) as client:
+    with RawClient(server.socket, token=make_token(KEY, terms())) as client:
         wait_for(lambda: bool(controller.beats[-1]["sessions"]), 5.0, "the session is reported")
         session = controller.beats[-1]["sessions"][0]
         assert (session["lease"], session["memory_limit"]) == (f"{7:016x}", 32 * MIB)
@@ -107,11 +109,19 @@ def test_a_heartbeat_says_everything(server, controller):
     assert sequences == sorted(set(sequences))
 
 
+def test_that_the_key_has_arrived_is_reported_at_once(make_server, controller):
+    """Before that no lease may be granted here: its token would be refused."""
+    controller.answer["interval"] = 60.0
+    make_server("--device", "null", ORION_CONTROLLER=controller.address)
+    wait_for(lambda: len(controller.beats) == 2, 10.0, "two heartbeats")
+    assert [b["key_id"] for b in controller.beats] == ["", lease_tokens.key_id(KEY)]
+
+
 def test_a_new_session_is_reported_at_once(server, controller):
     controller.answer["interval"] = 30.0
     wait_for(lambda: controller.beats[-1]["sequence"] > 0, 5.0, "one more heartbeat")
     begun = time.monotonic()
-    with RawClient(server.socket, token=make_token(KEY, limits())):
+    with RawClient(server.socket, token=make_token(KEY, terms())):
         wait_for(lambda: bool(controller.beats[-1]["sessions"]), 5.0, "the session is reported")
     assert time.monotonic() - begun < 5.0
 
@@ -125,15 +135,15 @@ def test_a_new_session_is_reported_at_once(server, controller):
     ],
 )
 def test_an_expired_or_forged_token_is_refused(server, changes, key):
-    token = make_token(key or KEY, limits(**changes))
+    token = make_token(key or KEY, terms(**changes))
     if key is None:  # the secret of one lease with the ID of another
-        token = encode_id(limits(memory=64 * MIB)) + "." + token.partition(".")[2]
+        token = encode_id(terms(memory=64 * MIB)) + "." + token.partition(".")[2]
     with pytest.raises(Refused, match="check ORION_TOKEN"):
         RawClient(server.socket, token=token)
 
 
 def test_a_token_is_for_one_session(server):
-    token = make_token(KEY, limits())
+    token = make_token(KEY, terms())
     first = RawClient(server.socket, token=token)
     with pytest.raises(Refused, match="another program uses its lease"):
         RawClient(server.socket, token=token)
@@ -145,14 +155,14 @@ def test_a_token_is_for_one_session(server):
 
 
 def test_a_held_token_is_for_one_session_after_another(server):
-    token = make_token(KEY, limits(held=True))
+    token = make_token(KEY, terms(held=True))
     for _ in range(3):
         RawClient(server.socket, token=token).close()
         server.wait_idle()
 
 
 def test_an_order_ends_a_session_for_good(server, controller):
-    token = make_token(KEY, limits(held=True))
+    token = make_token(KEY, terms(held=True))
     client = RawClient(server.socket, token=token)
     controller.answer["end"] = [{"lease": f"{7:016x}", "part": 0}]
     assert "taken back by the controller" in str(client.await_end())
@@ -168,7 +178,7 @@ def test_the_agent_comes_back_when_it_dies_and_clients_go_on(server, controller)
 
     from orion_server_fixtures import processes_of
 
-    with RawClient(server.socket, token=make_token(KEY, limits())) as client:
+    with RawClient(server.socket, token=make_token(KEY, terms())) as client:
         agents = [p for p in processes_of(str(server.socket)) if _is_agent(p)]
         assert len(agents) == 1
         os.kill(agents[0], signal.SIGKILL)
@@ -217,7 +227,7 @@ def test_orders_that_are_none_are_refused(null_server, request_):
 
 
 def test_the_ids_of_tokens_survive_and_others_are_none():
-    token = limits(lease=(1 << 63) + 5, memory=3 << 40, device=9, part=3, ratio=100, held=True)
+    token = terms(lease=(1 << 63) + 5, memory=3 << 40, device=9, part=3, ratio=100, held=True)
     assert decode_id(encode_id(token)) == token
     for wrong in ("", "x" * 28, "me", encode_id(token)[:-1], encode_id(token) + "A", "ä" * 28):
         assert decode_id(wrong) is None
@@ -226,9 +236,9 @@ def test_the_ids_of_tokens_survive_and_others_are_none():
 def test_revoked_tokens_stay_worthless_and_expired_ones_are_forgotten():
     now = [100.0]
     tokens = LeaseTokens(lambda: now[0])
-    assert tokens.find(encode_id(limits(expires=200))) is None, "no key yet"
+    assert tokens.find(encode_id(terms(expires=200))) is None, "no key yet"
     tokens.set_key(KEY)
-    token = encode_id(limits(expires=200))
+    token = encode_id(terms(expires=200))
     assert tokens.find(token) is not None
     assert tokens.begin(token) is None
     tokens.finish(token, used=False)
@@ -271,9 +281,31 @@ def test_counters_that_a_client_has_overwritten_do_no_harm(null_server):
     assert {found["calls"], found["copied"], found["kernels"]} == {1 << 53}
 
 
+def test_heartbeat_keeps_containers_apart_from_what_may_be_leased(server, controller):
+    """Their vGPUs and memory are not the controller's; their programs are reported with their pod."""
+    uuid = server.status()["devices"][0]["uuid"]
+    request = {"op": "allocate", "vgpus": {uuid: list(range(32))}}
+    row = query(server.address, request=request)["allocation"]
+    query(server.address, request={"op": "describe", "allocation": row["id"],
+                                   "labels": {"pod": "train-0"}})  # fmt: skip
+
+    def last_device() -> dict[str, Any]:
+        found: dict[str, Any] = controller.beats[-1]["devices"][0]
+        return found
+
+    wait_for(lambda: last_device()["vgpus"] == 32, 5.0, "half of the vGPUs are the container's")
+    assert last_device()["memory"] == 64 * MIB
+    with RawClient(Path(row["directory"], "orion.sock"), gmem_mib=32):
+        wait_for(lambda: bool(controller.beats[-1]["sessions"]), 5.0, "the session is reported")
+        (session,) = controller.beats[-1]["sessions"]
+        assert (session["pod"], session["memory_held"]) == ("train-0", 32 * MIB)
+        assert last_device()["vgpus"] == 33
+        assert last_device()["memory"] == 96 * MIB, "what is in use is in the session's line"
+
+
 def test_an_order_for_limits_is_carried_out_once_it_differs():
     asked: list[dict[str, Any]] = []
-    row = {"session": 3, "device": 0, "token": encode_id(limits()), "memory_limit": 1, "ratio": 1}
+    row = {"session": 3, "device": 0, "token": encode_id(terms()), "memory_limit": 1, "ratio": 1}
 
     def ask(request: dict[str, Any]) -> dict[str, Any]:
         asked.append(request)
@@ -282,5 +314,22 @@ def test_an_order_for_limits_is_carried_out_once_it_differs():
     agent = Agent("unix:/x", Controller("127.0.0.1:1", ""), "me", "", ask)
     orders = {"interval": 1, "key": "", "end": [],
               "limits": [{"lease": f"{7:016x}", "part": 0, "gmem_mib": 64, "ratio": 25}]}  # fmt: skip
-    agent._obey(orders, {"clients": [row]})
+    agent._obey(orders, STATUS | {"clients": [row]})
     assert {"op": "limit", "session": 3, "memory": 64 * MIB, "ratio": 25} in asked
+
+
+def test_an_order_that_cannot_be_carried_out_is_said_once(caplog):
+    row = {"session": 3, "device": 0, "token": encode_id(terms()), "memory_limit": 1, "ratio": 1}
+
+    def ask(request: dict[str, Any]) -> dict[str, Any]:
+        raise OrionServerError("64 MiB cannot be promised")
+
+    agent = Agent("unix:/x", Controller("127.0.0.1:1", ""), "me", "", ask)
+    orders = {"interval": 1, "key": "", "end": [],
+              "limits": [{"lease": f"{7:016x}", "part": 0, "gmem_mib": 64, "ratio": 25}]}  # fmt: skip
+    for _ in range(3):
+        agent._obey(orders, STATUS | {"clients": [row]})
+    agent._obey({**orders, "limits": []}, STATUS | {"clients": [row]})
+    assert [r.message.count("64 MiB cannot be promised") for r in caplog.records] == [1]
+    agent._obey(orders, STATUS | {"clients": [row]})
+    assert len(caplog.records) == 2, "it is news again"

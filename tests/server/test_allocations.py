@@ -129,15 +129,15 @@ def test_each_vgpu_serves_one_process_at_a_time(plugin: Plugin) -> None:
 
 
 def test_controller_is_told_of_vgpus_that_containers_have_and_do_not_use(plugin: Plugin) -> None:
-    def reported() -> tuple[int, int]:
+    def reported() -> tuple[int, int, int]:
         (found,) = report_of(plugin.server.status(), "boot", 1, "")["devices"]
-        return found["vgpus"], found["reserved"]
+        return found["vgpus"], found["reserved"], found["memory_reserved"]
 
-    assert reported() == (8, 0)
+    assert reported() == (8, 0, 0)
     row = plugin.allocate(0, 3)
-    assert reported() == (8, 2)
+    assert reported() == (8, 2, row["memory"])
     with RawClient(door(row)):
-        assert reported() == (8, 1)
+        assert reported() == (8, 1, row["memory"] // 2)
     plugin.ask("release", allocation=row["id"])
     assert reported() == (8, 0)
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import struct
 import time
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 from orion_raw_client import RawClient, Refused, hello
 from orion_server import wire
+from orion_server_fixtures import wait_for
 
 
 def exchange(path: Path, data: bytes, timeout: float = 10.0) -> bytes:
@@ -85,7 +88,9 @@ def test_hello_in_single_bytes_is_served(null_server):
 
 
 def test_several_vgpus_are_refused(null_server):
-    with pytest.raises(Refused, match="ORION_VGPU=2: a program uses one vGPU"):
+    with pytest.raises(
+        Refused, match="ORION_VGPU=2: a program has one device here, and so uses one vGPU"
+    ):
         RawClient(null_server.socket, vgpu=2)
 
 
@@ -98,6 +103,25 @@ def test_vgpu_slots_are_limited_and_come_back(null_server):
         client.close()
     null_server.wait_idle()
     RawClient(null_server.socket, vgpu=1).close()
+
+
+def test_prepared_worker_needs_nobody_to_begin(make_server):
+    """What forks workers is stopped: the one that is ready serves all the same, and is replaced later."""
+    server = make_server("--device", "null", "--memory", "64M")
+    with RawClient(server.socket) as client:
+        worker = server.status()["clients"][0]["worker_pid"]
+        zygote = int(Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[1])
+        assert client.call("orionDescribe")[0] == 0
+    server.wait_idle()
+    wait_for(lambda: len(server.processes()) == 3, 5.0, "another worker is ready")
+    os.kill(zygote, signal.SIGSTOP)
+    try:
+        client = RawClient(server.socket)
+        assert client.call("orionDescribe")[0] == 0
+    finally:
+        os.kill(zygote, signal.SIGCONT)
+    wait_for(lambda: len(server.processes()) == 4, 5.0, "another worker is ready")
+    client.close()
 
 
 def test_no_candidates_means_no_arena_and_still_memory(null_server):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from orion_raw_client import RawClient
+from orion_server.status import query
 from orion_server_fixtures import wait_for
 
 parser = pytest.importorskip("prometheus_client.parser", reason="metrics need prometheus-client")
@@ -56,11 +57,11 @@ def test_metrics_say_what_the_status_says(server):
         got = scrape(server)
         row = server.status()["clients"][0]
         device = server.status()["devices"][0]
-    labels = {"device": device["uuid"], "lease": str(row["session"]), "pod": ""}
+    labels = {"device": device["uuid"], "session": str(row["session"]), "pod": ""}
     for name, value in (
         ("orion_vgpu_memory_bytes", 3 << 20),
-        ("orion_vgpu_limit_bytes", 16 << 20),
-        ("orion_vgpu_promised_bytes", 16 << 20),
+        ("orion_vgpu_memory_limit_bytes", 16 << 20),
+        ("orion_vgpu_memory_promised_bytes", 16 << 20),
         ("orion_vgpu_share_ratio", 1),
         ("orion_vgpu_copied_bytes_total", 1000),
         ("orion_vgpu_calls_total", row["calls"]),
@@ -75,6 +76,18 @@ def test_metrics_say_what_the_status_says(server):
     buckets = got["orion_vgpu_launch_latency_seconds_bucket"]
     assert buckets[-1].labels["le"] == "+Inf"
     assert [s.value for s in buckets] == sorted(s.value for s in buckets)
+
+
+def test_series_of_a_container_carry_its_pod(server):
+    uuid = server.status()["devices"][0]["uuid"]
+    request = {"op": "allocate", "vgpus": {uuid: [3]}}
+    row = query(server.address, request=request)["allocation"]
+    labels = {"namespace": "ml", "pod": "train-0", "container": "main"}
+    query(server.address, request={"op": "describe", "allocation": row["id"], "labels": labels})
+    with RawClient(Path(row["directory"], "orion.sock")), RawClient(server.socket):
+        got = scrape(server)
+    for name in ("orion_vgpu_memory_bytes", "orion_vgpu_busy_seconds_total", "orion_vgpu_info"):
+        assert sorted(s.labels["pod"] for s in got[name]) == ["", "train-0"]
 
 
 def test_every_name_is_documented(server):

@@ -28,6 +28,7 @@ function duration(s) {
 
 const mebibytes = (n) => bytes(n * 1024 * 1024);
 const count = (n, what) => `${n} ${what}${n === 1 ? "" : "s"}`;
+const percent = (part) => `${Math.round(100 * part)} %`;
 const share = (ratio) => (ratio ? `${ratio} %` : "equal");
 
 /** columns: [title, cell of a row, is it a number] */
@@ -59,17 +60,19 @@ function state(name) {
   return name === "live" ? name : element("strong", { class: name }, name);
 }
 
-function card(device, series) {
+function card(device, series, clients) {
+  const busy = Math.min(1, clients.reduce((sum, c) => sum + c.busy, 0));
   const made = element("article", { class: "card" },
     element("h3", {}, device.name),
     element("p", {}, `${device.server} / ${device.index} · `, state(device.state), ` · ${device.uuid}`),
     meter("memory", device.memory_used, device.memory_leased, device.memory,
       `${bytes(device.memory_used)} used, ${bytes(device.memory_leased)} leased of ${bytes(device.memory)}`),
+    meter("time", 100 * busy, device.ratio_leased, 100,
+      `${percent(busy)} used, ${Math.round(device.ratio_leased)} % leased`),
     meter("vGPUs", 0, device.vgpus_leased, device.vgpus, `${device.vgpus_leased} of ${device.vgpus}`));
   if (series && series.at.length) {
-    const busy = series.busy.at(-1);
     made.append(
-      chart("busy", "busy", series, series.busy, 1, `${Math.round(100 * busy)} %`),
+      chart("busy", "busy", series, series.busy, 1, percent(series.busy.at(-1))),
       chart("memory", "memory used", series, series.memory, device.memory, bytes(series.memory.at(-1))));
   }
   return made;
@@ -77,7 +80,8 @@ function card(device, series) {
 
 function draw(now) {
   const history = new Map(now.history.map((s) => [`${s.server}/${s.device}`, s]));
-  const cards = now.devices.map((d) => card(d, history.get(`${d.server}/${d.index}`)));
+  const cards = now.devices.map((d) => card(d, history.get(`${d.server}/${d.index}`),
+    now.clients.filter((c) => c.server === d.server && c.device === d.index)));
   if (!cards.length) cards.push(element("p", { class: "empty" }, "No server has registered."));
   find("devices").replaceChildren(...cards);
   table(find("clients"), [
@@ -87,7 +91,8 @@ function draw(now) {
     ["device", (c) => `${c.server} / ${c.device}`],
     ["memory", (c) => `${bytes(c.memory_used)} of ${bytes(c.memory_limit)}`, true],
     ["share", (c) => share(c.ratio), true],
-    ["busy", (c) => duration(c.busy_seconds), true],
+    ["busy", (c) => percent(c.busy), true],
+    ["device time", (c) => duration(c.busy_seconds), true],
     ["kernels", (c) => c.kernels, true],
     ["copied", (c) => bytes(c.copied), true],
     ["transport", (c) => c.transport],

@@ -164,10 +164,12 @@ static orion_status_t receive_locked(orion_ucx_t *u, const struct iovec *room, s
     orion_status_t status = orion_ucx_step(u);
     if (status != ORION_OK)
         return status;
-    for (size_t i = 0; i < count; i++) {
+    bool more = true;
+    for (size_t i = 0; i < count && more; i++) {
         uint8_t *to = room[i].iov_base;
         size_t left = room[i].iov_len;
-        while (left > 0 && orion_ucx_next_piece(u)) {
+        /* what comes a moment later must not go behind a part that is not full */
+        while (left > 0 && (more = orion_ucx_next_piece(u))) {
             size_t n = left < u->piece_left ? left : u->piece_left;
             memcpy(to, u->piece_at, n);
             u->piece_at += n;

@@ -44,6 +44,8 @@ class Channel:
     @property
     def closed(self) -> bool: ...
     @property
+    def transport(self) -> str: ...
+    @property
     def peer_pid(self) -> int | None: ...
     @property
     def allow_pickle(self) -> bool: ...
@@ -91,6 +93,8 @@ def listen(
     allow_pickle: bool = False,
     arena_limit: int = ...,
     any_user: bool = False,
+    token: str | None = None,
+    insecure: bool = False,
 ) -> Listener: ...
 def connect(
     address: str | os.PathLike[str],
@@ -99,4 +103,6 @@ def connect(
     allow_pickle: bool = False,
     arena_limit: int = ...,
     any_user: bool = False,
+    token: str | None = None,
+    insecure: bool = False,
 ) -> Channel: ...

@@ -42,6 +42,8 @@ cdef extern from "orion/channel.h" nogil:
     ctypedef struct orion_channel_options_t:
         uint64_t arena_limit
         bool any_user
+        const char *token
+        bool insecure
         bool (*keep_waiting)() noexcept
     ctypedef struct orion_bulk_t:
         const void *data
@@ -90,6 +92,7 @@ cdef extern from "orion/channel.h" nogil:
     orion_status_t orion_channel_state(orion_channel_t *)
     const char *orion_channel_why(const orion_channel_t *, bool *)
     int32_t orion_channel_peer_pid(const orion_channel_t *)
+    const char *orion_channel_transport(const orion_channel_t *)
     void orion_channel_shutdown(orion_channel_t *)
     void orion_channel_free(orion_channel_t *)
 
@@ -231,11 +234,13 @@ cdef class Channel:
     cdef orion_channel_t *channel
     cdef readonly str address
     cdef readonly bint allow_pickle
+    cdef bint over_network
     cdef object aio
     cdef object __weakref__
 
     def __dealloc__(self):
-        orion_channel_free(self.channel)
+        with nogil:  # over tcp what was sent may take a moment to arrive
+            orion_channel_free(self.channel)
 
     def __repr__(self):
         return f"<orion_shm.Channel {self.address} {'closed' if self.closed else 'open'}>"
@@ -268,6 +273,8 @@ cdef class Channel:
     cdef int _put(self, uint32_t tag, const void *data, size_t bytes, orion_bulk_t *bulk, int64_t timeout_ns) except -1:
         cdef int64_t deadline, wait
         cdef orion_status_t status
+        if bulk != NULL and self.over_network:
+            return self._put_large(tag, data, bytes, bulk, timeout_ns)
         status = orion_channel_send(self.channel, tag, data, bytes, bulk, 0)
         if status == ORION_OK:
             return 0
@@ -288,7 +295,7 @@ cdef class Channel:
 
     cdef int _put_large(self, uint32_t tag, const void *data, size_t bytes, orion_bulk_t *bulk,
                         int64_t timeout_ns) except -1:
-        """Without the GIL from the start, and in one go: a message in pieces that is given up begins again."""
+        """Without the GIL from the start, and in one go: what is given up half-way begins again from its start."""
         cdef orion_status_t status
         with nogil:
             status = orion_channel_send(self.channel, tag, data, bytes, bulk, timeout_ns)
@@ -821,8 +828,13 @@ cdef class Channel:
         return self.channel == NULL or orion_channel_state(self.channel) != ORION_OK
 
     @property
+    def transport(self):
+        """What carries the messages: "shm", "tcp", "tls" (tcp, encrypted) or "ucx"."""
+        return orion_channel_transport(self.channel).decode("ascii")
+
+    @property
     def peer_pid(self):
-        """The other process, as this one sees it; None if that is not known."""
+        """The other process, as this one sees it; None if that is not known, as over tcp and ucx."""
         return orion_channel_peer_pid(self.channel) or None
 
     def close(self):
@@ -912,29 +924,37 @@ cdef Channel _wrap(orion_channel_t *channel, str address, bint allow_pickle):
     made.channel = channel
     made.address = address
     made.allow_pickle = allow_pickle
+    made.over_network = made.transport != "shm"
     return made
 
 
-cdef orion_channel_options_t _options(object arena_limit, bint any_user) except *:
+cdef orion_channel_options_t _options(object arena_limit, bint any_user, object token, bint insecure) except *:
+    """`token`: bytes that outlive the options, or None."""
     cdef orion_channel_options_t options
     if arena_limit < 1:
         raise ValueError(f"arena_limit is {arena_limit}: give a number of bytes")
     options.arena_limit = arena_limit
     options.any_user = any_user
+    options.token = NULL if token is None else PyBytes_AS_STRING(token)
+    options.insecure = insecure
     options.keep_waiting = _keep_waiting
     return options
 
 
-def listen(address, *, allow_pickle=False, arena_limit=1 << 30, any_user=False):
-    """Listens at an address: "name" or "shm://name" (this user's processes on this host), or "/path" of a socket.
+def listen(address, *, allow_pickle=False, arena_limit=1 << 30, any_user=False, token=None, insecure=False):
+    """Listens at an address: "name" or "shm://name" (this user's processes on this host), "/path" of a socket, or
+    "tcp://host:port" and "ucx://host:port" for other hosts, too; with port 0 `Listener.address` tells which one it is.
 
     allow_pickle: unpickle objects that the other side sends. Unpickling runs code of its choice: only where both
-    processes are yours. arena_limit: bytes of shared memory for long messages, each way. any_user: let processes of
-    other users connect. Raises ConnectionRefusedError when somebody listens there, ValueError for a wrong address.
+    processes are yours. arena_limit: bytes of memory for long messages, each way. any_user: let processes of other
+    users connect to a name. Over tcp and ucx: token, "ID.SECRET" that the other side has, too (None: ORION_TOKEN of the
+    environment; "": none); insecure: be reached from other hosts without one, or unencrypted. Raises
+    ConnectionRefusedError when somebody listens there, ValueError for a wrong address or what may not be.
     """
     cdef char why[WHY_BYTES]
     cdef Listener made = Listener.__new__(Listener)
-    cdef orion_channel_options_t options = _options(arena_limit, any_user)
+    cdef object secret = _messages.token(token)
+    cdef orion_channel_options_t options = _options(arena_limit, any_user, secret, insecure)
     cdef bytes where = _messages.address(address)
     made.closed = True
     cdef orion_status_t status = orion_listener_open(where, &options, &made.listener, why, WHY_BYTES)
@@ -946,15 +966,17 @@ def listen(address, *, allow_pickle=False, arena_limit=1 << 30, any_user=False):
     return made
 
 
-def connect(address, timeout=10.0, *, allow_pickle=False, arena_limit=1 << 30, any_user=False):
-    """Connects to a `listen` at this address; options as there.
+def connect(address, timeout=10.0, *, allow_pickle=False, arena_limit=1 << 30, any_user=False, token=None,
+            insecure=False):
+    """Connects to a `listen` at this address; options as there. insecure: send unencrypted to another host.
 
     Raises ConnectionRefusedError when nobody listens or we may not connect, TimeoutError when nobody accepts within
-    `timeout` seconds (None: no limit), ValueError for a wrong address.
+    `timeout` seconds (None: no limit), ValueError for a wrong address or what may not be.
     """
     cdef char why[WHY_BYTES]
     cdef orion_channel_t *channel = NULL
-    cdef orion_channel_options_t options = _options(arena_limit, any_user)
+    cdef object secret = _messages.token(token)
+    cdef orion_channel_options_t options = _options(arena_limit, any_user, secret, insecure)
     cdef bytes where = _messages.address(address)
     cdef const char *text = where
     cdef int64_t timeout_ns = _ns(timeout)
@@ -963,4 +985,4 @@ def connect(address, timeout=10.0, *, allow_pickle=False, arena_limit=1 << 30, a
         status = orion_channel_connect(text, &options, timeout_ns, &channel, why, WHY_BYTES)
     if status != ORION_OK:
         raise _open_error(status, why)
-    return _wrap(channel, address, allow_pickle)
+    return _wrap(channel, address if isinstance(address, str) else where.decode("utf-8", "replace"), allow_pickle)

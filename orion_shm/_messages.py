@@ -54,6 +54,20 @@ def address(where: Any) -> bytes:
     encoded = os.fsencode(text)
     if b"\0" in encoded:
         raise ValueError(f"an address holds no NUL character: {text!r}")
+    if encoded.startswith(b"ucx://"):
+        from orion_server import ucx_wheel
+
+        ucx_wheel.name_it(os.environ)
+    return encoded
+
+
+def token(text: str | None) -> bytes | None:
+    """ID.SECRET, for the C core, which says what is wrong with it."""
+    if text is None:
+        return None
+    encoded = text.encode()
+    if b"\0" in encoded:
+        raise ValueError("a token holds no NUL character")
     return encoded
 
 
@@ -125,6 +139,11 @@ def array_out(channel: Channel, value: Any) -> tuple[int, bytes, np.ndarray[Any,
     np = numpy()
     if not isinstance(value, np.ndarray):
         if hasattr(value, "__cuda_array_interface__"):
+            if channel is not None and channel.transport != "shm":
+                raise BufferError(
+                    f"{channel.address}: a CUDA array goes over as a handle of this host's device, which means nothing "
+                    "at the other end of a network: send a copy in host memory (cupy.asnumpy(array), tensor.cpu())"
+                )
             import orion_shm.cuda_arrays as cuda_arrays
 
             return TAG_CUDA, cuda_arrays.export(channel, value), None
@@ -279,7 +298,7 @@ def decode(channel: Channel, tag: int, data: bytes, bulk: Any) -> Any:
                 "code of the sender's choice, is opened with allow_pickle=True"
             )
         return object_in(data, bulk)
-    if tag == TAG_CUDA:
+    if tag == TAG_CUDA and channel.transport == "shm":
         import orion_shm.cuda_arrays as cuda_arrays
 
         return cuda_arrays.load(channel, data)

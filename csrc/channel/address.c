@@ -8,6 +8,35 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/parse.h"
+
+/* "host:port", "[v6]:port", ":port" */
+static orion_status_t parse_endpoint(const char *endpoint, orion_address_t *a, char *why, size_t why_bytes)
+{
+    const char *colon = strrchr(endpoint, ':'), *host = endpoint;
+    size_t length = colon != NULL ? (size_t)(colon - endpoint) : 0;
+    uint64_t port = 0;
+    if (colon == NULL || !orion_parse_u64(colon + 1, &port) || port > 65535) {
+        orion_explain(why, why_bytes, "%s: the port is missing; an address is HOST:PORT, with a port from 0 to 65535",
+                      a->text);
+        return ORION_INVALID;
+    }
+    bool brackets = length >= 2 && host[0] == '[' && host[length - 1] == ']';
+    if (brackets) {
+        host++;
+        length -= 2;
+    }
+    if (length >= sizeof(a->host) || (!brackets && memchr(host, ':', length) != NULL) ||
+        memchr(host, '/', length) != NULL) {
+        orion_explain(why, why_bytes, "%s: this is no host; a name, 10.0.0.1, or [::1] with its brackets", a->text);
+        return ORION_INVALID;
+    }
+    (void)snprintf(a->host, sizeof(a->host), "%.*s", (int)length, length > 0 ? host : "");
+    if (length == 0)
+        (void)snprintf(a->host, sizeof(a->host), "127.0.0.1");
+    (void)snprintf(a->port, sizeof(a->port), "%u", (unsigned)port);
+    return ORION_OK;
+}
 
 orion_status_t orion_address_parse(const char *text, orion_address_t *address_p, char *why, size_t why_bytes)
 {
@@ -22,10 +51,21 @@ orion_status_t orion_address_parse(const char *text, orion_address_t *address_p,
     const char *name = a.text, *scheme = strstr(a.text, "://");
     if (scheme != NULL) {
         size_t n = (size_t)(scheme - a.text);
+        bool known = n == 3 && memcmp(a.text, "shm", 3) == 0;
         name = scheme + 3;
-        if (n != 3 || memcmp(a.text, "shm", 3) != 0) {
-            orion_explain(why, why_bytes, "%s: unknown scheme; there is shm:// (one host)", a.text);
+        if (n == 3 && memcmp(a.text, "tcp", 3) == 0)
+            a.scheme = ORION_SCHEME_TCP;
+        else if (n == 3 && memcmp(a.text, "ucx", 3) == 0)
+            a.scheme = ORION_SCHEME_UCX;
+        if (!known && a.scheme == ORION_SCHEME_SHM) {
+            orion_explain(why, why_bytes, "%s: unknown scheme; there are shm:// (one host), tcp:// and ucx://", a.text);
             return ORION_INVALID;
+        }
+        if (!known) {
+            orion_status_t status = parse_endpoint(name, &a, why, why_bytes);
+            if (status == ORION_OK)
+                *address_p = a;
+            return status;
         }
     }
     a.file = name[0] == '/' || (name[0] == '.' && strchr(name, '/') != NULL);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Event loops: whoever armed gets a packet on the socket, which so becomes readable; it does when the other side dies,
+/* Event loops. Over shared memory whoever armed gets a packet on the socket, which so becomes readable; it does when the other side dies,
  * too. No descriptor of the other side is ever written to: a write to it could block for ever. See channel.h. */
 #include "base/fd.h"
 #include "channel/channel.h"
@@ -40,6 +40,11 @@ orion_status_t orion_channel_arm(orion_channel_t *channel)
     if (!orion_channel_live(channel))
         return ORION_AGAIN; /* receive says what is left, and why there is no more */
     orion_lock_enter(&channel->receive_lock);
+    if (channel->net != NULL) {
+        orion_status_t status = orion_net_arm(channel, &channel->peer->head, channel->in.tail);
+        orion_lock_leave(&channel->receive_lock);
+        return status;
+    }
     set_bell(channel, false);
     set_bell(channel, true); /* a new value: one packet for each */
     order(channel);
@@ -55,6 +60,11 @@ orion_status_t orion_channel_call_arm(orion_channel_t *channel, uint64_t call)
     uint32_t slot = (uint32_t)call;
     if (slot >= ORION_CHANNEL_CALLS || orion_load_relaxed(channel->state) == ORION_CHANNEL_FORKED)
         return ORION_INVALID;
+    if (channel->net != NULL) {
+        const uint32_t *word = &orion_channel_slot(channel->peer, slot)->sequence;
+        uint32_t seen = orion_load_acquire(word); /* acquire: pairs with the release where the answer is put there */
+        return seen == (uint32_t)(call >> 32) ? ORION_AGAIN : orion_net_arm(channel, word, seen);
+    }
     if ((orion_load_relaxed(&channel->own->slot_waiting[slot]) & ORION_SLOT_BELL) == 0)
         (void)orion_fetch_add(&channel->own->slot_waiting[slot], ORION_SLOT_BELL);
     order(channel);
@@ -66,6 +76,10 @@ orion_status_t orion_channel_disarm(orion_channel_t *channel)
 {
     if (orion_load_relaxed(channel->state) == ORION_CHANNEL_FORKED)
         return ORION_INVALID;
+    if (channel->net != NULL) {
+        orion_net_disarm(channel);
+        return orion_channel_state(channel);
+    }
     orion_lock_enter(&channel->receive_lock);
     set_bell(channel, false);
     orion_lock_leave(&channel->receive_lock);

@@ -33,7 +33,14 @@ static void unuse(orion_block_t *block)
     orion_channel_t *channel = block->channel;
     if (--block->users != 0)
         return;
-    orion_arena_give(&channel->arena, block->span);
+    if (block->span != NULL) {
+        orion_arena_give(&channel->arena, block->span);
+    } else if (block->data != NULL) {
+        free(block->data);
+        channel->arena_bytes -= block->bytes;
+    } else {
+        channel->promised_bytes -= block->bytes;
+    }
     block->next = channel->spare_blocks;
     channel->spare_blocks = block;
 }
@@ -99,13 +106,16 @@ static orion_status_t grow(orion_channel_t *channel, uint64_t bytes)
     return orion_arena_extend(&channel->arena, wanted) ? ORION_OK : ORION_NO_MEMORY;
 }
 
+static orion_block_t *spare_block(orion_channel_t *channel)
+{
+    if (channel->spare_blocks == NULL)
+        channel->spare_blocks = calloc(1, sizeof(*channel->spare_blocks));
+    return channel->spare_blocks;
+}
+
 static orion_block_t *make(orion_channel_t *channel, uint64_t bytes)
 {
-    orion_block_t *block = channel->spare_blocks;
-    if (block == NULL && (block = calloc(1, sizeof(*block))) != NULL) {
-        block->next = NULL;
-        channel->spare_blocks = block;
-    }
+    orion_block_t *block = spare_block(channel);
     orion_span_t *span = block == NULL ? NULL : orion_arena_take(&channel->arena, bytes);
     if (span == NULL)
         return NULL;
@@ -131,7 +141,7 @@ static orion_status_t await_release(orion_channel_t *channel, int64_t deadline)
         return ORION_TIMEOUT;
     orion_lock_leave(&channel->arena_lock);
     orion_status_t status = ORION_OK;
-    if (orion_wait_changed(&wait, &channel->policy, &where, seen, left) != ORION_OK)
+    if (orion_channel_wait(channel, &wait, &where, seen, left) != ORION_OK)
         status = orion_channel_wait_on(channel);
     orion_lock_enter(&channel->arena_lock);
     return status;
@@ -182,8 +192,39 @@ static orion_status_t obtain(orion_channel_t *channel, size_t bytes, bool may_sp
     return status;
 }
 
+/* Over a stream: memory of this process, or (data NULL) bytes that the other side will hold. */
+static orion_block_t *make_private(orion_channel_t *channel, uint8_t *data, size_t bytes)
+{
+    orion_block_t *block = spare_block(channel);
+    if (block == NULL)
+        return NULL;
+    channel->spare_blocks = block->next;
+    *block = (orion_block_t){.channel = channel, .data = data, .bytes = bytes, .users = 1};
+    *(data != NULL ? &channel->arena_bytes : &channel->promised_bytes) += bytes;
+    return block;
+}
+
+static orion_status_t obtain_private(orion_channel_t *channel, size_t bytes, orion_block_t **block_p)
+{
+    orion_block_t *block = NULL;
+    void *data = NULL;
+    orion_lock_enter(&channel->arena_lock);
+    if (bytes <= channel->send_limit && channel->arena_bytes <= channel->send_limit - bytes &&
+        posix_memalign(&data, ORION_BLOCK_ALIGN, bytes) == 0)
+        block = make_private(channel, data, bytes);
+    orion_lock_leave(&channel->arena_lock);
+    if (block == NULL) {
+        free(data);
+        return ORION_NO_MEMORY;
+    }
+    *block_p = block;
+    return ORION_OK;
+}
+
 orion_status_t orion_block_obtain(orion_channel_t *channel, size_t bytes, int64_t deadline, orion_block_t **block_p)
 {
+    if (channel->net != NULL)
+        return obtain_private(channel, bytes, block_p);
     return obtain(channel, bytes, false, deadline, block_p);
 }
 
@@ -228,12 +269,30 @@ void orion_block_free(orion_block_t *block)
 
 /* ---- references ---- */
 
+static bool is_within(const orion_block_t *block, const void *data, size_t bytes)
+{
+    size_t within = (size_t)((const uint8_t *)data - block->data);
+    return (const uint8_t *)data >= block->data && within <= block->bytes && bytes <= block->bytes - within;
+}
+
+/* With the arena's lock, and a spare reference. */
+static orion_bulk_place_t refer(orion_block_t *block, size_t bytes)
+{
+    orion_channel_t *channel = block->channel;
+    uint16_t index = channel->spare[--channel->spare_count];
+    orion_reference_t *reference = &channel->references[index];
+    channel->held_out[channel->held_count++] = index;
+    if (++reference->generation == 0)
+        reference->generation = 1; /* 0 is what an unused word says */
+    reference->block = block;
+    return (orion_bulk_place_t){.bytes = bytes, .reference = index, .generation = reference->generation};
+}
+
 orion_status_t orion_block_refer(orion_block_t *block, const void *data, size_t bytes, int64_t deadline,
                                  orion_bulk_place_t *place_p)
 {
     orion_channel_t *channel = block->channel;
-    size_t within = (size_t)((const uint8_t *)data - block->data);
-    if ((const uint8_t *)data < block->data || within > block->bytes || bytes > block->bytes - within)
+    if (!is_within(block, data, bytes))
         return ORION_INVALID;
     orion_status_t status = ORION_OK;
     orion_lock_enter(&channel->arena_lock);
@@ -243,30 +302,21 @@ orion_status_t orion_block_refer(orion_block_t *block, const void *data, size_t 
         reclaim(channel);
     }
     if (status == ORION_OK) {
-        uint16_t index = channel->spare[--channel->spare_count];
-        orion_reference_t *reference = &channel->references[index];
-        channel->held_out[channel->held_count++] = index;
-        if (++reference->generation == 0)
-            reference->generation = 1; /* 0 is what an unused word says */
-        reference->block = block;
+        *place_p = refer(block, bytes);
+        place_p->offset = block->span->offset + (size_t)((const uint8_t *)data - block->data);
+        place_p->extent = block->span->extent;
         block->users++;
-        *place_p = (orion_bulk_place_t){.offset = block->span->offset + within,
-                                        .bytes = bytes,
-                                        .extent = block->span->extent,
-                                        .reference = index,
-                                        .generation = reference->generation};
     }
     orion_lock_leave(&channel->arena_lock);
     return status;
 }
 
-void orion_block_unrefer(orion_channel_t *channel, const orion_bulk_place_t *place)
+static void forget_place(orion_channel_t *channel, const orion_bulk_place_t *place)
 {
-    if (place->extent == ORION_EXTENT_PIECES)
-        return;
     orion_lock_enter(&channel->arena_lock);
     for (uint32_t at = 0; at < channel->held_count; at++) {
-        if (channel->held_out[at] == place->reference) {
+        if (channel->held_out[at] == place->reference &&
+            channel->references[place->reference].generation == place->generation) {
             forget(channel, at);
             break;
         }
@@ -274,10 +324,51 @@ void orion_block_unrefer(orion_channel_t *channel, const orion_bulk_place_t *pla
     orion_lock_leave(&channel->arena_lock);
 }
 
+void orion_block_unrefer(orion_channel_t *channel, const orion_bulk_place_t *place)
+{
+    if (place->extent == ORION_EXTENT_PIECES)
+        return;
+    if (channel->net != NULL)
+        orion_net_drop_bulk(channel, place);
+    forget_place(channel, place);
+}
+
+/* Over a stream: room at the other side, then the bytes themselves. */
+static orion_status_t place_over_stream(orion_channel_t *channel, const orion_bulk_t *bulk, bool may_split,
+                                        int64_t deadline, orion_bulk_place_t *place_p)
+{
+    if (bulk->block != NULL && (bulk->block->channel != channel || !is_within(bulk->block, bulk->data, bulk->bytes)))
+        return ORION_INVALID;
+    bool patient = may_split && bulk->block == NULL;
+    int64_t until = patient ? earlier(deadline, orion_clock_ns() + PATIENCE_NS) : deadline;
+    orion_block_t *block = NULL;
+    orion_lock_enter(&channel->arena_lock);
+    orion_status_t status = ready(channel) && bulk->bytes <= channel->send_limit ? ORION_OK : ORION_NO_MEMORY;
+    while (status == ORION_OK && block == NULL) {
+        reclaim(channel);
+        if (channel->spare_count == 0 || bulk->bytes > channel->send_limit - channel->promised_bytes) {
+            status = await_release(channel, until);
+        } else if ((block = make_private(channel, NULL, bulk->bytes)) != NULL) {
+            *place_p = refer(block, bulk->bytes);
+        } else {
+            status = ORION_NO_MEMORY;
+        }
+    }
+    orion_lock_leave(&channel->arena_lock);
+    if (status != ORION_OK)
+        return status;
+    status = orion_net_send_bulk(channel, place_p, bulk->data, deadline);
+    if (status != ORION_OK)
+        forget_place(channel, place_p);
+    return status;
+}
+
 orion_status_t orion_bulk_place(orion_channel_t *channel, const orion_bulk_t *bulk, bool may_split, int64_t deadline,
                                 orion_bulk_place_t *place_p, orion_block_t **copied_p)
 {
     *copied_p = NULL;
+    if (channel->net != NULL)
+        return place_over_stream(channel, bulk, may_split, deadline, place_p);
     if (bulk->block != NULL) {
         if (bulk->block->channel != channel)
             return ORION_INVALID;

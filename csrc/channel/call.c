@@ -94,6 +94,8 @@ orion_status_t orion_call_seek(orion_channel_t *channel, int64_t deadline)
     (void)orion_fetch_add(&channel->slot_seekers, 1);
     (void)orion_futex_wait(&channel->slots_freed, freed, left < ORION_NS_PER_MS ? left : ORION_NS_PER_MS);
     (void)orion_fetch_sub(&channel->slot_seekers, 1);
+    if (channel->net != NULL)
+        orion_net_look(channel);
     return orion_channel_live(channel) ? ORION_OK : orion_channel_state(channel);
 }
 
@@ -118,6 +120,8 @@ static __attribute__((noinline)) orion_status_t await_slow(orion_channel_t *chan
     const uint32_t *word = &orion_channel_slot(channel->peer, slot)->sequence;
     orion_wait_place_t where = orion_channel_place(channel, word, &channel->own->slot_waiting[slot]);
     int64_t deadline = orion_deadline(timeout_ns);
+    if (channel->net != NULL)
+        orion_net_look(channel);
     for (;;) {
         uint32_t seen = orion_load_acquire(word); /* acquire: pairs with the release in orion_channel_reply */
         if (seen == sequence)
@@ -126,7 +130,7 @@ static __attribute__((noinline)) orion_status_t await_slow(orion_channel_t *chan
         orion_status_t status;
         if (left <= 0) {
             status = orion_channel_time_up(channel);
-        } else if (orion_wait_changed(&channel->calls[slot].wait, &channel->policy, &where, seen, left) == ORION_OK) {
+        } else if (orion_channel_wait(channel, &channel->calls[slot].wait, &where, seen, left) == ORION_OK) {
             continue;
         } else {
             status = orion_channel_state(channel);
@@ -143,7 +147,9 @@ bool orion_channel_call_ready(orion_channel_t *channel, uint64_t call, uint32_t 
     uint32_t slot, sequence;
     if (!valid(call, &slot, &sequence) || orion_load_relaxed(channel->state) == ORION_CHANNEL_FORKED)
         return false;
-    if (channel->policy.single)
+    if (channel->net != NULL)
+        orion_net_look(channel);
+    if (channel->policy.single || channel->net != NULL)
         looks = 1;
     for (uint32_t i = 0; i < looks; i++) {
         if (answered(channel, slot, sequence))
@@ -208,10 +214,14 @@ orion_status_t orion_channel_call(orion_channel_t *channel, uint32_t tag, const 
 
 /* ---- answering ---- */
 
-static __attribute__((noinline)) void wake_caller(orion_channel_t *channel, uint32_t *sequence_p, uint32_t waiting)
+static __attribute__((noinline)) void wake_caller(orion_channel_t *channel, uint32_t slot, uint32_t waiting)
 {
+    if (channel->net != NULL) {
+        orion_net_reply(channel, slot);
+        return;
+    }
     if ((waiting & ~ORION_SLOT_BELL) != 0)
-        (void)orion_futex_wake(sequence_p, ORION_WAKE_ALL);
+        (void)orion_futex_wake(&orion_channel_slot(channel->own, slot)->sequence, ORION_WAKE_ALL);
     if ((waiting & ORION_SLOT_BELL) != 0)
         orion_channel_ring_bell(channel);
 }
@@ -261,7 +271,7 @@ orion_status_t orion_channel_reply(orion_channel_t *channel, const orion_message
     orion_wake_order(channel->policy.membarrier);
     uint32_t waiting = orion_load_relaxed(&channel->peer->slot_waiting[slot]);
     if (__builtin_expect(waiting != 0, 0))
-        wake_caller(channel, &reply->sequence, waiting);
+        wake_caller(channel, slot, waiting);
     if (copied != NULL)
         orion_block_drop(copied);
     return ORION_OK;

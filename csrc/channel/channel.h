@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Inside a channel over shared memory; orion/channel.h is what users see.
+/* Inside a channel; orion/channel.h is what users see.
  *
  *   open.c      the handshake: segments made, exchanged, mapped       state.c   life and death, notices on the socket
  *   send.c      messages out, calls begun                             receive.c messages in
  *   call.c      reply slots                                           bulk.c    blocks of our arena
  *   held.c      memory of the other side's arena                      bell.c    event loops
  *   listen.c    listeners and connecting                              fork.c    what a forked child finds
+ *   net.h       the same over a byte stream
  *
  * Locks are taken in the order send, arena, notices; receive before notices. */
 #ifndef ORION_CHANNEL_CHANNEL_H
@@ -25,8 +26,8 @@ enum { ORION_CHANNEL_FORKED = 0, ORION_CHANNEL_LIVE = 1, ORION_CHANNEL_GONE = 2,
 
 struct orion_block { /* under the arena's lock */
     orion_channel_t *channel;
-    orion_span_t *span;
-    uint8_t *data;
+    orion_span_t *span; /* NULL over a stream */
+    uint8_t *data;      /* NULL: over a stream, stands for memory of the other side */
     size_t bytes;
     uint32_t users;      /* the handle, and each reference that the other side holds */
     orion_block_t *next; /* spare ones */
@@ -60,6 +61,8 @@ struct orion_channel {
     bool movable;                       /* the listening side's waits may move their thread off a shared processor */
     uint64_t send_limit, receive_limit; /* bytes of arena */
     bool (*keep_waiting)(void);         /* NULL = for ever */
+    struct orion_net *net;              /* NULL = over shared memory */
+    const char *transport;              /* its name */
     int32_t peer_pid;
     orion_segment_t own_segment, peer_segment;
 
@@ -95,7 +98,8 @@ struct orion_channel {
     orion_lock_t arena_lock;
     orion_arena_t arena;
     orion_mapped_t extents[ORION_CHANNEL_EXTENTS];
-    uint64_t arena_bytes;
+    uint64_t arena_bytes;    /* of extents; over a stream, of blocks */
+    uint64_t promised_bytes; /* over a stream: of what the other side holds */
     orion_reference_t references[ORION_CHANNEL_REFERENCES];
     uint16_t held_out[ORION_CHANNEL_REFERENCES], spare[ORION_CHANNEL_REFERENCES]; /* indices of references */
     uint32_t held_count, spare_count;
@@ -173,6 +177,37 @@ static inline orion_wait_place_t orion_channel_place(orion_channel_t *channel, c
                                 .movable = channel->movable,
                                 .cpu = &channel->own->cpu,
                                 .peer_cpu = &channel->peer->cpu};
+}
+
+/* ---- net.h: what a channel over a stream does where one over shared memory wakes or sleeps ---- */
+
+void orion_net_flush(orion_channel_t *channel);                /* tells what was written into our segment */
+void orion_net_reply(orion_channel_t *channel, uint32_t slot); /* the answer that was written there */
+/* As orion_wait_changed. */
+orion_status_t orion_net_wait(orion_channel_t *channel, const uint32_t *word, uint32_t old, int64_t limit_ns);
+void orion_net_look(orion_channel_t *channel);   /* reads what is there */
+void orion_net_notify(orion_channel_t *channel); /* something came, or the end: to the other threads of this process */
+/* A bulk to the place whose reference was taken for it. ORION_TIMEOUT: none of it counts. */
+orion_status_t orion_net_send_bulk(orion_channel_t *channel, const orion_bulk_place_t *place, const void *data,
+                                   int64_t deadline);
+void orion_net_drop_bulk(orion_channel_t *channel, const orion_bulk_place_t *place);
+orion_status_t orion_net_resolve(orion_channel_t *channel, const orion_bulk_place_t *place, const void **data_p);
+void orion_net_release(orion_channel_t *channel, uint32_t index, uint32_t generation);
+/* Arms for a change of the word. ORION_AGAIN: it has changed, or the channel has ended. */
+orion_status_t orion_net_arm(orion_channel_t *channel, const uint32_t *word, uint32_t old);
+void orion_net_disarm(orion_channel_t *channel);
+void orion_net_hang_up(orion_channel_t *channel);
+void orion_net_close(orion_channel_t *channel, bool live); /* says goodbye if it lives */
+void orion_net_free(orion_channel_t *channel);
+void orion_net_destroy(orion_channel_t *channel);
+void orion_net_fork_child(orion_channel_t *channel);
+
+static inline orion_status_t orion_channel_wait(orion_channel_t *channel, orion_wait_t *wait,
+                                                const orion_wait_place_t *place, uint32_t old, int64_t limit_ns)
+{
+    if (channel->net != NULL)
+        return orion_net_wait(channel, place->word, old, limit_ns);
+    return orion_wait_changed(wait, &channel->policy, place, old, limit_ns);
 }
 
 /* ---- send.c ---- */
@@ -267,6 +302,9 @@ static inline orion_status_t orion_call_open(orion_channel_t *channel, uint32_t 
 }
 
 /* ---- open.c, fork.c ---- */
+
+orion_channel_t *orion_channel_allocate(const orion_channel_options_t *options);
+void orion_channel_abandon(orion_channel_t *channel); /* one that nobody has seen yet */
 
 orion_status_t orion_channel_open(int socket, const orion_channel_options_t *options, bool listening,
                                   int64_t timeout_ns, orion_channel_t **channel_p, char *why, size_t why_bytes);

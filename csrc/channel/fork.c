@@ -25,6 +25,8 @@ static void in_child(void)
 {
     for (orion_channel_t *channel = all; channel != NULL; channel = channel->next) {
         orion_store_relaxed(channel->state, ORION_CHANNEL_FORKED); /* kernels before 4.14 do not wipe the page */
+        if (channel->net != NULL)
+            orion_net_fork_child(channel);
         orion_fd_close(channel->socket);
         orion_fd_close(channel->pidfd);
         channel->socket = channel->pidfd = -1;

@@ -18,6 +18,10 @@ static orion_status_t broken(orion_channel_t *channel, const char *how)
 
 orion_status_t orion_place_resolve(orion_channel_t *channel, const orion_bulk_place_t *place, const void **data_p)
 {
+    if (channel->net != NULL) {
+        orion_status_t status = orion_net_resolve(channel, place, data_p);
+        return status == ORION_PROTOCOL ? broken(channel, "a message names a payload that was not sent") : status;
+    }
     /* acquire: pairs with the release in map_extent */
     if (place->extent >= orion_load_acquire(&channel->peer_extent_count)) {
         /* an extent is sent before the first message that names it: it lies in the socket */
@@ -44,6 +48,10 @@ void orion_place_release(orion_channel_t *channel, uint64_t reference)
     uint32_t index = (uint32_t)orion_index_nospec((uint32_t)reference, ORION_CHANNEL_REFERENCES);
     if (orion_load_relaxed(channel->state) == ORION_CHANNEL_FORKED)
         return; /* the parent's */
+    if (channel->net != NULL) {
+        orion_net_release(channel, index, (uint32_t)(reference >> 32));
+        return;
+    }
     /* release: pairs with the acquire in bulk.c's reclaim; what we read of the block, we have read */
     orion_store_release(&channel->own->released[index], (uint32_t)(reference >> 32));
     (void)orion_fetch_add(&channel->own->releases, 1);

@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "channel/address.h"
 #include "channel/channel.h"
+#include "channel/net.h"
 
 #define BACKLOG 128
 #define HELLO_NS (1000 * ORION_NS_PER_MS) /* for one that connected to say hello; it does so at once */
@@ -24,6 +25,8 @@ struct orion_listener {
     uint32_t closing; /* atomic */
     orion_address_t address;
     orion_channel_options_t options;
+    bool has_token;
+    orion_token_t token; /* of tcp:// and ucx:// */
 };
 
 static int unix_socket(void)
@@ -52,6 +55,44 @@ static bool bind_socket(int socket, const orion_address_t *address)
            bind(socket, at, address->socket_bytes) == 0;
 }
 
+/* Who may connect to a name is a question of users; a token would be asked of nobody. */
+static orion_status_t want_no_token(const orion_channel_options_t *options, const char *address, char *why,
+                                    size_t why_bytes)
+{
+    if (options->token == NULL || options->token[0] == '\0')
+        return ORION_OK;
+    orion_explain(why, why_bytes, "%s: a token is for tcp:// and ucx://; who may connect to a name is decided by user",
+                  address);
+    return ORION_INVALID;
+}
+
+static orion_status_t listen_at_name(orion_listener_t *listener, char *why, size_t why_bytes)
+{
+    orion_status_t status = want_no_token(&listener->options, listener->address.text, why, why_bytes);
+    if (status != ORION_OK)
+        return status;
+    listener->socket = unix_socket();
+    if (listener->socket < 0) {
+        orion_explain_errno(why, why_bytes, errno, "%s: cannot make a socket", listener->address.text);
+        return ORION_SYSTEM;
+    }
+    if (bind_socket(listener->socket, &listener->address) && listen(listener->socket, BACKLOG) == 0)
+        return ORION_OK;
+    status = errno == EADDRINUSE ? ORION_REFUSED : ORION_SYSTEM;
+    orion_explain_errno(why, why_bytes, errno, "cannot listen at %s", listener->address.text);
+    orion_fd_close(listener->socket);
+    return status;
+}
+
+static orion_status_t listen_at_port(orion_listener_t *listener, char *why, size_t why_bytes)
+{
+    orion_status_t status = orion_net_token(&listener->options, &listener->token, &listener->has_token, why, why_bytes);
+    if (status != ORION_OK)
+        return status;
+    return orion_net_listen(&listener->address, &listener->options, listener->has_token, &listener->socket, why,
+                            why_bytes);
+}
+
 orion_status_t orion_listener_open(const char *address, const orion_channel_options_t *options,
                                    orion_listener_t **listener_p, char *why, size_t why_bytes)
 {
@@ -65,23 +106,16 @@ orion_status_t orion_listener_open(const char *address, const orion_channel_opti
     orion_status_t status = orion_address_parse(address, &listener->address, why, why_bytes);
     if (status != ORION_OK)
         goto err_free;
-    status = ORION_SYSTEM;
-    listener->socket = unix_socket();
-    if (listener->socket < 0) {
-        orion_explain_errno(why, why_bytes, errno, "%s: cannot make a socket", listener->address.text);
+    if (listener->address.scheme == ORION_SCHEME_SHM)
+        status = listen_at_name(listener, why, why_bytes);
+    else
+        status = listen_at_port(listener, why, why_bytes);
+    if (status != ORION_OK)
         goto err_free;
-    }
-    if (!bind_socket(listener->socket, &listener->address) || listen(listener->socket, BACKLOG) != 0) {
-        if (errno == EADDRINUSE)
-            status = ORION_REFUSED;
-        orion_explain_errno(why, why_bytes, errno, "cannot listen at %s", listener->address.text);
-        goto err_close;
-    }
+    listener->options.token = NULL; /* our caller's memory */
     listener->owner = getpid();
     *listener_p = listener;
     return ORION_OK;
-err_close:
-    orion_fd_close(listener->socket);
 err_free:
     free(listener);
     return status;
@@ -95,6 +129,16 @@ int orion_listener_fd(const orion_listener_t *listener)
 const char *orion_listener_address(const orion_listener_t *listener)
 {
     return listener->address.text;
+}
+
+static orion_status_t greet(const orion_listener_t *listener, int socket, orion_channel_t **channel_p, char *why,
+                            size_t why_bytes)
+{
+    if (listener->address.scheme == ORION_SCHEME_SHM)
+        return orion_channel_open(socket, &listener->options, true, HELLO_NS, channel_p, why, why_bytes);
+    return orion_net_greet(socket, listener->address.scheme == ORION_SCHEME_UCX, &listener->options,
+                           listener->has_token ? &listener->token : NULL, true, orion_clock_ns() + HELLO_NS, channel_p,
+                           why, why_bytes);
 }
 
 orion_status_t orion_listener_accept(orion_listener_t *listener, int64_t timeout_ns, orion_channel_t **channel_p,
@@ -121,8 +165,7 @@ orion_status_t orion_listener_accept(orion_listener_t *listener, int64_t timeout
             return ORION_SYSTEM;
         }
         char complaint[200];
-        status = orion_channel_open(socket, &listener->options, true, HELLO_NS, channel_p, complaint,
-                                    sizeof(complaint));
+        status = greet(listener, socket, channel_p, complaint, sizeof(complaint));
         if (status == ORION_OK)
             return ORION_OK;
         if (status == ORION_NO_MEMORY) {
@@ -151,6 +194,7 @@ void orion_listener_free(orion_listener_t *listener)
         return;
     orion_listener_shutdown(listener);
     orion_fd_close(listener->socket);
+    orion_forget_bytes(&listener->token, sizeof(listener->token));
     free(listener);
 }
 
@@ -161,6 +205,13 @@ orion_status_t orion_channel_connect(const char *address, const orion_channel_op
     orion_address_t a;
     int64_t deadline = orion_deadline(timeout_ns);
     orion_status_t status = orion_address_parse(address, &a, why, why_bytes);
+    if (status != ORION_OK)
+        return status;
+    if (options == NULL)
+        options = &none;
+    if (a.scheme != ORION_SCHEME_SHM)
+        return orion_net_connect(&a, options, deadline, channel_p, why, why_bytes);
+    status = want_no_token(options, a.text, why, why_bytes);
     if (status != ORION_OK)
         return status;
     int socket = unix_socket();
@@ -193,8 +244,7 @@ orion_status_t orion_channel_connect(const char *address, const orion_channel_op
         left = left > 0 ? left : 0;
     }
     char complaint[200];
-    status = orion_channel_open(socket, options != NULL ? options : &none, false, left, channel_p, complaint,
-                                sizeof(complaint));
+    status = orion_channel_open(socket, options, false, left, channel_p, complaint, sizeof(complaint));
     if (status != ORION_OK)
         orion_explain(why, why_bytes, "%s: %s", a.text, complaint);
     return status;

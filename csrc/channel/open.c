@@ -84,7 +84,7 @@ static orion_status_t hear_hello(orion_channel_t *channel, int64_t timeout_ns, o
     return orion_greeting_decode(bytes, received, hello_p, why, why_bytes);
 }
 
-static orion_channel_t *allocate(void)
+orion_channel_t *orion_channel_allocate(const orion_channel_options_t *options)
 {
     void *memory = NULL;
     if (posix_memalign(&memory, ORION_SPACING, sizeof(orion_channel_t)) != 0)
@@ -101,11 +101,14 @@ static orion_channel_t *allocate(void)
     channel->state = state;
     *channel->state = ORION_CHANNEL_LIVE;
     channel->users = 1;
+    channel->keep_waiting = options->keep_waiting;
+    channel->transport = "shm";
     return channel;
 }
 
-static void abandon(orion_channel_t *channel)
+void orion_channel_abandon(orion_channel_t *channel)
 {
+    orion_net_destroy(channel);
     orion_fd_close(channel->socket);
     orion_fd_close(channel->pidfd);
     orion_segment_close(&channel->own_segment);
@@ -146,7 +149,7 @@ orion_status_t orion_channel_open(int socket, const orion_channel_options_t *opt
                              .arena_limit = options->arena_limit != 0 ? options->arena_limit : ARENA_LIMIT};
     orion_greeting_t theirs;
     int fds[2] = {-1, -1};
-    orion_channel_t *channel = allocate();
+    orion_channel_t *channel = orion_channel_allocate(options);
     if (channel == NULL) {
         orion_fd_close(socket);
         orion_explain(why, why_bytes, "not enough memory for a channel");
@@ -154,7 +157,6 @@ orion_status_t orion_channel_open(int socket, const orion_channel_options_t *opt
     }
     channel->socket = socket;
     channel->movable = listening;
-    channel->keep_waiting = options->keep_waiting;
     orion_status_t status = check_user(socket, options->any_user, &channel->peer_pid, why, why_bytes);
     if (status == ORION_REFUSED && listening) {
         mine.kind = ORION_PACKET_REFUSAL;
@@ -205,7 +207,7 @@ err_fds:
     orion_fd_close(fds[0]);
     orion_fd_close(fds[1]);
 err:
-    abandon(channel);
+    orion_channel_abandon(channel);
     return status;
 }
 

@@ -20,7 +20,11 @@ static void publish_tail(orion_channel_t *channel)
     if (!orion_ring_publish(&channel->in))
         return;
     orion_wake_order(channel->policy.membarrier);
-    if (orion_load_relaxed(&channel->peer->space_waiting) != 0)
+    if (orion_load_relaxed(&channel->peer->space_waiting) == 0)
+        return;
+    if (channel->net != NULL)
+        orion_net_flush(channel);
+    else
         (void)orion_futex_wake(&channel->own->tail, ORION_WAKE_ALL);
 }
 
@@ -163,6 +167,10 @@ bool orion_channel_ready(orion_channel_t *channel, uint32_t count)
 {
     if (orion_load_relaxed(channel->state) == ORION_CHANNEL_FORKED || !orion_lock_try(&channel->receive_lock))
         return false; /* another thread is about to take what comes */
+    if (channel->net != NULL) {
+        orion_net_look(channel);
+        count = 1;
+    }
     bool ready = looks(channel, channel->policy.single ? 1 : count);
     orion_lock_leave(&channel->receive_lock);
     return ready;
@@ -175,7 +183,14 @@ static __attribute__((noinline)) orion_status_t receive_slow(orion_channel_t *ch
     orion_wait_place_t where = orion_channel_place(channel, &channel->peer->head, &channel->sleeping);
     where.leave = 1; /* a count of sleeps: the sender wakes once for each */
     where.mirror = &channel->own->sleeping;
-    publish_tail(channel); /* nothing to read: let the other side have all of the ring */
+    if (channel->net != NULL) { /* what was read is told when there is much of it: each time is a frame */
+        orion_net_look(channel);
+        orion_status_t status = take(channel, message);
+        if (status != ORION_AGAIN)
+            return status;
+    } else {
+        publish_tail(channel); /* nothing to read: let the other side have all of the ring */
+    }
     for (;;) {
         int64_t left = orion_time_left(deadline);
         orion_status_t ended = ORION_OK;
@@ -183,7 +198,7 @@ static __attribute__((noinline)) orion_status_t receive_slow(orion_channel_t *ch
             ended = orion_channel_time_up(channel);
             if (ended == ORION_TIMEOUT)
                 return ended;
-        } else if (orion_wait_changed(&channel->wait, &channel->policy, &where, channel->in.tail, left) != ORION_OK) {
+        } else if (orion_channel_wait(channel, &channel->wait, &where, channel->in.tail, left) != ORION_OK) {
             ended = orion_channel_state(channel);
         }
         orion_status_t status = take(channel, message); /* it may have sent and then died */

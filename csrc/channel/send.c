@@ -12,6 +12,7 @@ static __attribute__((noinline)) orion_status_t claim_slow(orion_channel_t *chan
                                                            orion_record_t **record_p)
 {
     orion_wait_place_t where = orion_channel_place(channel, &channel->peer->tail, &channel->own->space_waiting);
+    bool looked = false;
     for (;;) {
         if (orion_ring_refresh(&channel->out) != ORION_OK) {
             orion_channel_end(channel, ORION_PROTOCOL,
@@ -24,10 +25,15 @@ static __attribute__((noinline)) orion_status_t claim_slow(orion_channel_t *chan
             *record_p = record;
             return ORION_OK;
         }
+        if (channel->net != NULL && !looked) {
+            looked = true; /* what has been read over there may be told already */
+            orion_net_look(channel);
+            continue;
+        }
         int64_t left = orion_time_left(deadline);
         if (left <= 0)
             return orion_channel_time_up(channel);
-        if (orion_wait_changed(&channel->space_wait, &channel->policy, &where, channel->out.tail, left) != ORION_OK) {
+        if (orion_channel_wait(channel, &channel->space_wait, &where, channel->out.tail, left) != ORION_OK) {
             orion_status_t status = orion_channel_wait_on(channel);
             if (status != ORION_OK)
                 return status;
@@ -48,6 +54,10 @@ orion_status_t orion_channel_claim(orion_channel_t *channel, uint32_t bytes, int
 
 static __attribute__((noinline)) void wake(orion_channel_t *channel, uint32_t sleeping, uint32_t bell)
 {
+    if (channel->net != NULL) {
+        orion_net_flush(channel);
+        return;
+    }
     if ((sleeping & 1) != 0) {
         int64_t now = orion_clock_ns();
         /* Once per sleep: a burst of messages wakes once. A wake that found nobody was too early: the peer may have taken
@@ -126,7 +136,8 @@ static orion_status_t put_pieces(orion_channel_t *channel, const uint8_t *data, 
         status = put(channel, &m, ORION_SLOT_NONE, 0, deadline);
         if (status != ORION_OK)
             orion_block_unrefer(channel, &place);
-        orion_block_drop(block);
+        if (block != NULL)
+            orion_block_drop(block);
         if (status != ORION_OK)
             return status;
         data += n;
@@ -186,6 +197,8 @@ static __attribute__((noinline)) orion_status_t send_slow(orion_channel_t *chann
         m.bytes = 0;
     }
     int64_t deadline = orion_deadline(timeout_ns);
+    if (channel->net != NULL && call_p != NULL)
+        orion_net_look(channel); /* late answers, which free their slots */
     for (;;) {
         status = orion_channel_enter(channel, &channel->send_lock, timeout_ns);
         if (status != ORION_OK)

@@ -60,6 +60,11 @@ static void end_locked(orion_channel_t *channel, orion_status_t status, const ch
                   channel->clean ? "the other process closed the channel" : why);
     /* pairs with the acquire in how_it_ended; a shutdown of our own that comes at the same time wins */
     (void)orion_compare_exchange(channel->state, &live, ORION_CHANNEL_GONE);
+    if (channel->net != NULL) {
+        orion_net_hang_up(channel);
+        orion_net_notify(channel);
+        return;
+    }
     if (status == ORION_PROTOCOL && channel->socket >= 0)
         (void)shutdown(channel->socket, SHUT_RDWR); /* the other side shall not wait for us */
     wake_own(channel);
@@ -151,6 +156,10 @@ orion_status_t orion_channel_state(orion_channel_t *channel)
 {
     if (orion_load_relaxed(channel->state) != ORION_CHANNEL_LIVE)
         return how_it_ended(channel);
+    if (channel->net != NULL) {
+        orion_net_look(channel);
+        return how_it_ended(channel);
+    }
     orion_lock_enter(&channel->notice_lock);
     orion_status_t status = orion_channel_look_locked(channel);
     orion_lock_leave(&channel->notice_lock);
@@ -190,6 +199,11 @@ const char *orion_channel_why(const orion_channel_t *channel, bool *clean_p)
     default:
         return "the channel belongs to the parent of this forked process";
     }
+}
+
+const char *orion_channel_transport(const orion_channel_t *channel)
+{
+    return channel->transport;
 }
 
 int32_t orion_channel_peer_pid(const orion_channel_t *channel)
@@ -237,6 +251,7 @@ static void destroy(orion_channel_t *channel)
             free(block);
     }
     free(channel->pieces.data);
+    orion_net_destroy(channel);
     orion_segment_close(&channel->own_segment);
     orion_segment_close(&channel->peer_segment);
     (void)munmap(channel->state, PAGE);
@@ -256,16 +271,21 @@ void orion_channel_shutdown(orion_channel_t *channel)
         if (state == ORION_CHANNEL_FORKED || state == ORION_CHANNEL_SHUT)
             return;
     } while (!orion_compare_exchange(channel->state, &state, ORION_CHANNEL_SHUT));
-    if (state == ORION_CHANNEL_LIVE)
+    if (channel->net != NULL)
+        orion_net_close(channel, state == ORION_CHANNEL_LIVE);
+    else if (state == ORION_CHANNEL_LIVE)
         orion_store_release(&channel->own->closed, 1); /* release: pairs with the acquire in end_locked */
     orion_lock_enter(&channel->notice_lock);
     int socket = channel->socket, pidfd = channel->pidfd;
     channel->socket = channel->pidfd = -1;
-    (void)shutdown(socket, SHUT_RDWR);
+    if (channel->net == NULL)
+        (void)shutdown(socket, SHUT_RDWR);
     orion_fd_close(socket);
     orion_fd_close(pidfd);
     orion_lock_leave(&channel->notice_lock);
     orion_channels_remove(channel);
+    if (channel->net != NULL)
+        return;
     wake_peer(channel); /* after the socket: they look at it when they wake */
     wake_own(channel);
 }
@@ -275,5 +295,7 @@ void orion_channel_free(orion_channel_t *channel)
     if (channel == NULL || orion_load_relaxed(channel->state) == ORION_CHANNEL_FORKED)
         return; /* the parent's; its locks may be held by threads that do not exist here */
     orion_channel_shutdown(channel);
+    if (channel->net != NULL)
+        orion_net_free(channel);
     orion_channel_drop(channel);
 }

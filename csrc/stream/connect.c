@@ -24,14 +24,14 @@
 #define TCP_USER_TIMEOUT 18
 #endif
 
-static int connect_within(int fd, const struct addrinfo *to)
+static int connect_within(int fd, const struct addrinfo *to, int64_t limit_ns)
 {
     if (connect(fd, to->ai_addr, to->ai_addrlen) == 0)
         return 0;
     if (errno != EINPROGRESS)
         return -1;
     struct pollfd p = {.fd = fd, .events = POLLOUT};
-    int64_t deadline = orion_clock_ns() + CONNECT_NS, left = CONNECT_NS;
+    int64_t deadline = orion_clock_ns() + limit_ns, left = limit_ns;
     int rc;
     do {
         rc = poll(&p, 1, (int)(left / ORION_NS_PER_MS) + 1);
@@ -43,6 +43,36 @@ static int connect_within(int fd, const struct addrinfo *to)
         (void)getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size);
     errno = error;
     return rc > 0 && error == 0 ? 0 : -1;
+}
+
+int orion_socket_dial(const char *host, const char *port, int64_t limit_ns, char *why, size_t why_bytes)
+{
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *list = NULL;
+    int rc = getaddrinfo(host, port, &hints, &list);
+    if (rc != 0) {
+        orion_explain(why, why_bytes, "cannot resolve the address %s:%s: %s", host, port, gai_strerror(rc));
+        errno = 0;
+        return -1;
+    }
+    int fd = -1, error = 0;
+    for (const struct addrinfo *to = list; to != NULL && fd < 0; to = to->ai_next) {
+        fd = socket(to->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        if (fd >= 0 && connect_within(fd, to, limit_ns) == 0)
+            break;
+        error = errno;
+        orion_fd_close(fd);
+        fd = -1;
+    }
+    freeaddrinfo(list);
+    if (fd < 0) {
+        orion_explain_errno(why, why_bytes, error, "cannot connect to %s:%s", host, port);
+        errno = error;
+        return -1;
+    }
+    int on = 1;
+    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    return fd;
 }
 
 int orion_socket_connect(const char *address, char *why, size_t why_bytes)
@@ -62,31 +92,11 @@ int orion_socket_connect(const char *address, char *why, size_t why_bytes)
         name[length - 1] = '\0';
         name++;
     }
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *list = NULL;
-    int rc = getaddrinfo(name, colon + 1, &hints, &list);
-    if (rc != 0) {
-        orion_explain(why, why_bytes, "cannot resolve the server address %s: %s", address, gai_strerror(rc));
-        return -1;
-    }
-    int fd = -1, error = 0;
-    for (const struct addrinfo *to = list; to != NULL && fd < 0; to = to->ai_next) {
-        fd = socket(to->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-        if (fd >= 0 && connect_within(fd, to) == 0)
-            break;
-        error = errno;
-        orion_fd_close(fd);
-        fd = -1;
-    }
-    freeaddrinfo(list);
-    if (fd < 0) {
-        orion_explain_errno(why, why_bytes, error,
+    int fd = orion_socket_dial(name, colon + 1, CONNECT_NS, why, why_bytes);
+    if (fd < 0 && errno != 0)
+        orion_explain_errno(why, why_bytes, errno,
                             "cannot connect to an Orion server at %s (start one with `orion up --bind %s`)", address,
                             address);
-        return -1;
-    }
-    int on = 1;
-    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     return fd;
 }
 

@@ -15,7 +15,10 @@ void orion_socket_set_up(int socket);
 orion_status_t orion_socket_send(int socket, const struct iovec *parts, size_t count, size_t *sent_p);
 orion_status_t orion_socket_receive(int socket, const struct iovec *room, size_t count, bool wait, size_t *received_p);
 
-/* A socket connected to "HOST:PORT" or "[V6]:PORT" within 5 seconds, or -1 with a sentence. */
+/* A socket connected within the limit, for each of the host's addresses, or -1 with a sentence, and errno: 0 where there
+ * is no such host. */
+int orion_socket_dial(const char *host, const char *port, int64_t limit_ns, char *why, size_t why_bytes);
+/* To a server: a socket connected to "HOST:PORT" or "[V6]:PORT" within 5 seconds, or -1 with a sentence. */
 int orion_socket_connect(const char *address, char *why, size_t why_bytes);
 /* Both ends of the connection have one address, or the other's is a loopback one: it never leaves this host. */
 bool orion_socket_is_local(int socket);

@@ -4,12 +4,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
-import time
 from collections.abc import Iterator
 
 import pytest
+from channel_schemes import SCHEMES, address_of
 
 import orion_shm
 
@@ -23,14 +22,13 @@ async def turns() -> None:
         await asyncio.sleep(0)
 
 
-@pytest.fixture
-def ends() -> Iterator[tuple[orion_shm.Channel, orion_shm.Channel]]:
-    name = f"test-aio-{os.getpid()}-{time.monotonic_ns()}"
-    with orion_shm.listen(name) as listener:
+@pytest.fixture(params=SCHEMES)
+def ends(request: pytest.FixtureRequest) -> Iterator[tuple[orion_shm.Channel, orion_shm.Channel]]:
+    with orion_shm.listen(address_of(request.param)) as listener:
         made: list[orion_shm.Channel] = []
         thread = threading.Thread(target=lambda: made.append(listener.accept(SECONDS)))
         thread.start()
-        client = orion_shm.connect(name, SECONDS)
+        client = orion_shm.connect(listener.address, SECONDS)
         thread.join()
     with client, made[0]:
         yield client, made[0]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -26,7 +27,7 @@ def pairs() -> list[tuple[str, str]]:
 
 
 def name_of(pair: tuple[str, str]) -> str:
-    found = re.search(r'listen\("(\w+)"', pair[0])
+    found = re.search(r'listen\("([^"]+)"', pair[0])
     assert found
     return found[1]
 
@@ -35,6 +36,9 @@ def name_of(pair: tuple[str, str]) -> str:
 def test_the_guides_examples_run(pair: tuple[str, str], tmp_path: Path) -> None:
     name = name_of(pair)
     unique = f"{name}-{time.monotonic_ns()}"
+    if name.startswith("tcp://"):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            unique = f"tcp://127.0.0.1:{free.getsockname()[1]}"
     server, client = (text.replace(f'"{name}"', f'"{unique}"') for text in pair)
     wait = (
         "import orion_shm, time\n"

@@ -8,7 +8,7 @@
  *   orion_block_create, fill, orion_channel_send --> message.bulk.data is that memory, not copied
  *
  * Addresses: "name" or "shm://name" (a name of this user on this host; leaves nothing behind), "/path" or
- * "shm:///path" (a unix socket there), "tcp://host:port".
+ * "shm:///path" (a unix socket there), "tcp://host:port" and "ucx://host:port" (other hosts, too; port 0 to listen: any).
  *
  * Threads: everything may be called from any thread, except that orion_channel_free comes last. A channel belongs to the
  * process that opened it: in a forked child every function answers ORION_INVALID.
@@ -34,8 +34,14 @@ typedef struct orion_listener orion_listener_t;
 typedef struct orion_block orion_block_t;
 
 typedef struct orion_channel_options {
-    uint64_t arena_limit; /* bytes of shared memory for large messages that this side may create; 0 = 1 GiB */
-    bool any_user;        /* let processes of other users be the other end (default: this user and root) */
+    uint64_t
+        arena_limit; /* bytes of shared memory for large messages that this side may create; 0 = 1 GiB. Over tcp and
+                           * ucx: bytes of them that it holds for the other side */
+    bool any_user;   /* let processes of other users be the other end (default: this user and root) */
+    /* tcp:// and ucx:// alone. "ID.SECRET", the same on both sides, which prove it to each other; NULL = ORION_TOKEN of the
+     * environment, "" = none. With one, what goes to another host is encrypted (ORION_TLS=auto | off | required). */
+    const char *token;
+    bool insecure; /* listen for other hosts without a token, send to them unencrypted: on networks that you trust */
     /* NULL, or asked now and then by a thread that waits to send: false gives up, with ORION_TIMEOUT */
     bool (*keep_waiting)(void);
 } orion_channel_options_t;
@@ -63,7 +69,8 @@ orion_status_t orion_channel_open_socket(int socket, const orion_channel_options
 
 /* ---- memory that both sides see ---- */
 
-/* Room in this side's arena, filled by the caller and then sent any number of times without being copied.
+/* Room in this side's arena, filled by the caller and then sent any number of times without being copied. Over tcp and ucx
+ * it is memory of this process, and a message that names it is a copy of what it held when it was sent.
  * ORION_NO_MEMORY: the arena's limit, or the machine's memory. Waits at most timeout_ns for the other side to release. */
 orion_status_t orion_block_create(orion_channel_t *channel, size_t bytes, int64_t timeout_ns, orion_block_t **block_p);
 void *orion_block_data(const orion_block_t *block);
@@ -132,7 +139,8 @@ orion_status_t orion_channel_reply(orion_channel_t *channel, const orion_message
                                    uint32_t tag, const void *data, size_t bytes, const orion_bulk_t *bulk,
                                    int64_t timeout_ns);
 
-/* Looks `looks` times, some 30 ns apart, whether a message (or the reply to a call) is there, without a system call. */
+/* Looks `looks` times, some 30 ns apart, whether a message (or the reply to a call) is there, without a system call.
+ * Over tcp and ucx it looks at the stream, once. */
 bool orion_channel_ready(orion_channel_t *channel, uint32_t looks);
 bool orion_channel_call_ready(orion_channel_t *channel, uint64_t call, uint32_t looks);
 
@@ -155,10 +163,12 @@ orion_status_t orion_channel_disarm(orion_channel_t *channel);
 orion_status_t orion_channel_state(orion_channel_t *channel);
 /* One sentence on why the channel ended, or "". *clean_p: the other side closed it, rather than died. */
 const char *orion_channel_why(const orion_channel_t *channel, bool *clean_p);
-int32_t orion_channel_peer_pid(const orion_channel_t *channel); /* as this process sees it; 0 = not known */
+const char *orion_channel_transport(const orion_channel_t *channel); /* "shm", "tcp", "tls" or "ucx" */
+int32_t orion_channel_peer_pid(const orion_channel_t *channel);      /* as this process sees it; 0 = not known */
 
 /* Ends the channel: waiting threads of both sides return at once. What was sent and not yet received is still received
- * by the other side. Blocks and held messages stay valid. */
+ * by the other side; over tcp and ucx this waits until its host has it, at most a second. Blocks and held messages stay
+ * valid. */
 void orion_channel_shutdown(orion_channel_t *channel);
 /* Shuts down and gives everything back, memory when its last block or held message goes. */
 void orion_channel_free(orion_channel_t *channel);

@@ -56,6 +56,8 @@ static void a_full_ring_makes_the_sender_wait_and_loses_nothing(void)
 
 static void a_wake_that_came_before_the_sleep_is_followed_by_another(void)
 {
+    if (!pair_over_shm())
+        return; /* about futexes */
     pair_t p = pair_open(NULL);
     orion_store_release(&p.b->own->sleeping, 1); /* b says that it will sleep, and still takes what comes */
     CHECK_EQUAL(orion_channel_send(p.a, 0, "1", 1, NULL, SECOND), ORION_OK); /* wakes nobody */
@@ -257,6 +259,8 @@ static void threads_on_both_sides_share_a_channel(void)
 
 static void blocks_go_over_without_a_copy_and_come_back(void)
 {
+    if (!pair_over_shm())
+        return; /* see blocks_over_a_stream_are_copies */
     pair_t p = pair_open(NULL);
     orion_block_t *block;
     CHECK_EQUAL(orion_block_create(p.a, 1 << 20, 0, &block), ORION_OK);
@@ -287,6 +291,31 @@ static void blocks_go_over_without_a_copy_and_come_back(void)
     pair_close(&p);
 }
 
+static void blocks_over_a_stream_are_copies(void)
+{
+    if (pair_over_shm())
+        return;
+    pair_t p = pair_open(NULL);
+    orion_block_t *block;
+    CHECK_EQUAL(orion_block_create(p.a, 1 << 20, 0, &block), ORION_OK);
+    uint8_t *data = orion_block_data(block);
+    CHECK_EQUAL((uintptr_t)data % ORION_BLOCK_ALIGN, 0);
+    memset(data, 1, 1 << 20);
+    orion_bulk_t bulk = {.data = data + 4096, .bytes = 1000, .block = block};
+    CHECK_EQUAL(orion_channel_send(p.a, 3, "part", 4, &bulk, SECOND), ORION_OK);
+    data[4096 + 999] = 2;
+    CHECK_EQUAL(orion_channel_receive(p.b, SECOND, &message), ORION_OK);
+    CHECK_EQUAL(message.bulk.bytes, 1000);
+    CHECK_EQUAL((uintptr_t)message.bulk.data % ORION_BLOCK_ALIGN, 0);
+    CHECK_EQUAL(((const uint8_t *)message.bulk.data)[999], 1);
+    orion_message_release(&message);
+    bulk = (orion_bulk_t){.data = data + (1 << 20) - 10, .bytes = 11, .block = block};
+    CHECK_EQUAL(orion_channel_send(p.a, 3, NULL, 0, &bulk, SECOND), ORION_INVALID); /* beyond its end */
+    CHECK_EQUAL(orion_channel_send(p.b, 3, NULL, 0, &bulk, SECOND), ORION_INVALID); /* not of that side */
+    orion_block_free(block);
+    pair_close(&p);
+}
+
 static void held_messages_and_blocks_outlive_the_channel(void)
 {
     pair_t p = pair_open(NULL);
@@ -303,7 +332,7 @@ static void held_messages_and_blocks_outlive_the_channel(void)
     pair_close(&p);
     CHECK_EQUAL(data[4999], 7);
     memset(orion_block_data(block), 8, 5000);
-    CHECK_EQUAL(data[4999], 8);
+    CHECK_EQUAL(data[4999], pair_over_shm() ? 8 : 7);
     orion_held_release(held);
     orion_block_free(block);
 }
@@ -321,7 +350,8 @@ static void the_arena_is_bounded_and_long_messages_go_in_pieces(void)
     orion_bulk_t bulk = {.data = orion_block_data(block), .bytes = 700000, .block = block};
     CHECK_EQUAL(orion_channel_send(p.a, 0, NULL, 0, &bulk, SECOND), ORION_OK);
     orion_block_free(block);
-    CHECK_EQUAL(orion_block_create(p.a, 700000, 2000000, &other), ORION_TIMEOUT); /* the other side could */
+    if (pair_over_shm())
+        CHECK_EQUAL(orion_block_create(p.a, 700000, 2000000, &other), ORION_TIMEOUT); /* the other side could */
     MUST(pthread_create(&thread, NULL, serve, &s) == 0);
     CHECK_EQUAL(orion_block_create(p.a, 700000, 10 * SECOND, &other), ORION_OK);
     orion_block_free(other);
@@ -473,9 +503,11 @@ static void a_forked_child_cannot_touch_the_channel(void)
         orion_block_free(block);
         orion_channel_shutdown(p.a);
         orion_channel_free(p.a);
-        pair_t own = pair_open(NULL); /* but may have some of its own */
-        ok = ok && orion_channel_send(own.a, 0, "x", 1, NULL, -1) == ORION_OK;
-        pair_close(&own);
+        if (strcmp(pair_transport(), "ucx") != 0) { /* UCX does not work in the child of a process that used it */
+            pair_t own = pair_open(NULL);           /* but may have some of its own */
+            ok = ok && orion_channel_send(own.a, 0, "x", 1, NULL, -1) == ORION_OK;
+            pair_close(&own);
+        }
         _exit(ok ? 0 : 1);
     }
     int how;
@@ -497,6 +529,8 @@ static bool readable(orion_channel_t *channel, int ms)
 
 static void an_armed_descriptor_becomes_readable_once(void)
 {
+    if (strcmp(pair_transport(), "ucx") == 0)
+        return; /* what arrives takes a moment there, and UCX's own business wakes, too: tests/orion_shm has the claim */
     pair_t p = pair_open(NULL);
     CHECK_EQUAL(orion_channel_send(p.a, 0, "x", 1, NULL, 0), ORION_OK);
     CHECK(!readable(p.b, 0)); /* nobody asked */
@@ -585,7 +619,8 @@ static void listeners_are_found_by_name_and_by_path(void)
 
 static void addresses_that_make_no_sense_say_why(void)
 {
-    static const char *const wrong[] = {"", "shm://", "http://x", "a/b", "shm://a/b"};
+    static const char *const wrong[] = {"",        "shm://",    "http://x",      "a/b",         "shm://a/b",
+                                        "tcp://h", "tcp://h:x", "ucx://h:70000", "tcp://::1:80"};
     char why[256], longest[400];
     orion_channel_t *channel;
     orion_listener_t *listener;
@@ -607,7 +642,8 @@ CHECK_MAIN(CASE(messages_of_every_length_arrive_whole_and_in_order),
            CASE(a_wake_that_came_before_the_sleep_is_followed_by_another), CASE(calls_bring_back_what_was_answered),
            CASE(unanswered_calls_time_out_and_their_slots_come_back),
            CASE(a_call_that_waits_for_a_slot_holds_up_nobody), CASE(threads_on_both_sides_share_a_channel),
-           CASE(blocks_go_over_without_a_copy_and_come_back), CASE(held_messages_and_blocks_outlive_the_channel),
+           CASE(blocks_go_over_without_a_copy_and_come_back), CASE(blocks_over_a_stream_are_copies),
+           CASE(held_messages_and_blocks_outlive_the_channel),
            CASE(the_arena_is_bounded_and_long_messages_go_in_pieces), CASE(pieces_are_put_together_again),
            CASE(wrong_arguments_are_refused_and_harm_nothing), CASE(what_was_sent_before_closing_is_still_received),
            CASE(shutting_down_wakes_every_waiting_thread), CASE(a_forked_child_cannot_touch_the_channel),

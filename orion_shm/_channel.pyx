@@ -113,7 +113,7 @@ cdef enum:
     TAG_CUDA = 3
 
 cdef enum:
-    LOOKS = 32              # about a microsecond; the GIL is kept for so long
+    LOOK_NS = 2000          # the GIL is kept for so long: giving it up and having it back costs some 100 ns
     SLICE_NS = 100000000    # then signals are looked after
     WHY_BYTES = 400
 
@@ -441,7 +441,7 @@ cdef class Channel:
         cdef int64_t deadline, wait
         if status != ORION_TIMEOUT or timeout_ns == 0:
             return status
-        if orion_channel_ready(self.channel, LOOKS):
+        if orion_channel_ready(self.channel, LOOK_NS):
             status = orion_channel_receive(self.channel, 0, message)
             if status != ORION_TIMEOUT:
                 return status
@@ -593,7 +593,7 @@ cdef class Channel:
         cdef orion_message_t message
         cdef orion_status_t status = ORION_TIMEOUT
         cdef int64_t deadline, wait
-        if orion_channel_call_ready(self.channel, call, LOOKS):
+        if orion_channel_call_ready(self.channel, call, LOOK_NS):
             status = orion_channel_call_await(self.channel, call, 0, &message)
         else:
             deadline = _deadline(timeout_ns)

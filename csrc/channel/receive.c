@@ -148,22 +148,12 @@ static inline orion_status_t take(orion_channel_t *channel, orion_message_t *mes
 
 /* ---- waiting ---- */
 
-static bool looks(orion_channel_t *channel, uint32_t count)
-{
-    uint32_t tail = channel->in.tail;
-    for (uint32_t i = 0; i < count; i++) {
-        if (orion_load_relaxed(&channel->peer->head) != tail)
-            return true;
-        orion_cpu_relax();
-    }
-    return false;
-}
-
-bool orion_channel_ready(orion_channel_t *channel, uint32_t count)
+bool orion_channel_ready(orion_channel_t *channel, uint32_t look_ns)
 {
     if (orion_load_relaxed(channel->state) == ORION_CHANNEL_FORKED || !orion_lock_try(&channel->receive_lock))
         return false; /* another thread is about to take what comes */
-    bool ready = looks(channel, channel->policy.single ? 1 : count);
+    orion_wait_place_t where = orion_channel_place(channel, &channel->peer->head, NULL);
+    bool ready = orion_wait_look(&channel->policy, &where, channel->in.tail, look_ns);
     orion_lock_leave(&channel->receive_lock);
     return ready;
 }

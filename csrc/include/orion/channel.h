@@ -132,9 +132,10 @@ orion_status_t orion_channel_reply(orion_channel_t *channel, const orion_message
                                    uint32_t tag, const void *data, size_t bytes, const orion_bulk_t *bulk,
                                    int64_t timeout_ns);
 
-/* Looks `looks` times, some 30 ns apart, whether a message (or the reply to a call) is there, without a system call. */
-bool orion_channel_ready(orion_channel_t *channel, uint32_t looks);
-bool orion_channel_call_ready(orion_channel_t *channel, uint64_t call, uint32_t looks);
+/* Is a message (or the reply to a call) there? Looks for about look_ns, 0 = once, without a system call; once, too, where
+ * looking does not pay because both sides share a processor. */
+bool orion_channel_ready(orion_channel_t *channel, uint32_t look_ns);
+bool orion_channel_call_ready(orion_channel_t *channel, uint64_t call, uint32_t look_ns);
 
 /* ---- event loops ---- */
 

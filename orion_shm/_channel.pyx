@@ -111,6 +111,7 @@ cdef enum:
     TAG_ARRAY = 1
     TAG_OBJECT = 2
     TAG_CUDA = 3
+    TAG_PICKLE = 4
 
 cdef enum:
     LOOK_NS = 2000          # the GIL is kept for so long: giving it up and having it back costs some 100 ns
@@ -220,6 +221,24 @@ cdef _Held _hold(orion_message_t *message):
     return held
 
 
+cdef bint _is_like(uint32_t tag, int wanted) noexcept:
+    """May a message of this tag come where `wanted` (-1: anything) is waited for?"""
+    return wanted < 0 or tag == <uint32_t>wanted or (
+        (wanted == TAG_ARRAY and tag == TAG_CUDA) or (wanted == TAG_OBJECT and tag == TAG_PICKLE))
+
+
+cdef void _set_bulk(orion_bulk_t *bulk, object rest) noexcept:
+    """The rest of an object: a block, or bytes."""
+    if type(rest) is _Block:
+        bulk.block = (<_Block>rest).block
+        bulk.data = orion_block_data(bulk.block)
+        bulk.bytes = (<_Block>rest).bytes
+    else:
+        bulk.block = NULL
+        bulk.data = PyBytes_AS_STRING(rest)
+        bulk.bytes = PyBytes_GET_SIZE(rest)
+
+
 cdef class Channel:
     """One end of a duplex channel between two processes. Made by `connect` and `Listener.accept`.
 
@@ -327,7 +346,9 @@ cdef class Channel:
     cdef tuple _array_parts(self, object array):
         """(tag, head, contiguous array or None, its block or None)"""
         tag, head, contiguous = _messages.array_out(self, array)
-        block = _messages.base_of(contiguous) if contiguous is not None else None
+        block = contiguous.base if contiguous is not None else None
+        if block is not None:
+            block = _messages.base_of(block)
         if type(block) is not _Block or (<_Block>block).channel is not self:
             block = None
         return tag, head, contiguous, block
@@ -384,24 +405,30 @@ cdef class Channel:
             PyBuffer_Release(&view)
         return block
 
+    cdef tuple _object_parts(self, object value):
+        """(tag, head, the rest or None: a block, or bytes where the arena has no room now)"""
+        pickled, buffers = _messages.pickled(value)
+        if not buffers:
+            return TAG_PICKLE, pickled, None
+        head, parts, places, total = _messages.object_out(pickled, buffers)
+        if len(head) + total <= ORION_CHANNEL_INLINE:
+            return TAG_OBJECT, head + _messages.join(parts, places, total), None
+        rest = self._gather(parts, places, total)
+        return TAG_OBJECT, head, _messages.join(parts, places, total) if rest is None else rest
+
     cdef int _send_object(self, object value, int64_t timeout_ns) except -1:
         cdef orion_bulk_t bulk
-        cdef _Block block
-        cdef bytes joined, head
-        head, parts, places, total = _messages.object_out(value)
-        if PyBytes_GET_SIZE(head) + <Py_ssize_t>total <= ORION_CHANNEL_INLINE:
-            joined = head + _messages.join(parts, places, total)
-            return self._put(TAG_OBJECT, PyBytes_AS_STRING(joined), PyBytes_GET_SIZE(joined), NULL, timeout_ns)
-        block = self._gather(parts, places, total)
-        bulk.bytes = total
-        if block is not None:
-            bulk.block = block.block
-            bulk.data = orion_block_data(block.block)
-            return self._put(TAG_OBJECT, PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head), &bulk, timeout_ns)
-        joined = _messages.join(parts, places, total)
-        bulk.block = NULL
-        bulk.data = PyBytes_AS_STRING(joined)
-        return self._put_large(TAG_OBJECT, PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head), &bulk, timeout_ns)
+        cdef bytes head
+        cdef uint32_t tag
+        tag, head, rest = self._object_parts(value)
+        if rest is not None:
+            _set_bulk(&bulk, rest)
+            if bulk.block != NULL:
+                return self._put(tag, PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head), &bulk, timeout_ns)
+            return self._put_large(tag, PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head), &bulk, timeout_ns)
+        if PyBytes_GET_SIZE(head) <= ORION_CHANNEL_INLINE:
+            return self._put(tag, PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head), NULL, timeout_ns)
+        return self._put_large(tag, PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head), NULL, timeout_ns)
 
     # ---- memory
 
@@ -463,7 +490,10 @@ cdef class Channel:
             result = PyBytes_FromStringAndSize(<char *>message.data, message.bytes)
             orion_message_release(message)
             return result
-        head = PyBytes_FromStringAndSize(<char *>message.data, message.bytes)
+        if message.data == message.bulk.data:
+            head = b""  # the bulk is the message
+        else:
+            head = PyBytes_FromStringAndSize(<char *>message.data, message.bytes)
         bulk = _hold(message) if message.bulk.data != NULL else None
         return _messages.decode(self, message.tag, head, bulk)
 
@@ -473,7 +503,7 @@ cdef class Channel:
         if status != ORION_OK:
             raise self._error(status, True)
         self._refuse(&message)
-        if wanted >= 0 and message.tag != <uint32_t>wanted and not (wanted == TAG_ARRAY and message.tag == TAG_CUDA):
+        if not _is_like(message.tag, wanted):
             orion_message_release(&message)
             raise TypeError(f"{self.address}: the message that came, and is dropped, is no {what}")
         return self._decode(&message)
@@ -557,17 +587,13 @@ cdef class Channel:
     cdef uint64_t _begin_any(self, object data, bint as_object, int64_t timeout_ns) except? 0:
         cdef Py_buffer view
         cdef orion_bulk_t bulk
-        cdef bytes small, joined
-        cdef size_t total
+        cdef bytes small
         if as_object:
-            head, parts, places, total = _messages.object_out(data)
-            small = head
-            joined = _messages.join(parts, places, total)
-            if PyBytes_GET_SIZE(small) + PyBytes_GET_SIZE(joined) <= ORION_CHANNEL_INLINE:
-                small = small + joined
-                return self._begin(TAG_OBJECT, PyBytes_AS_STRING(small), PyBytes_GET_SIZE(small), NULL, timeout_ns)
-            bulk.data, bulk.bytes, bulk.block = PyBytes_AS_STRING(joined), PyBytes_GET_SIZE(joined), NULL
-            return self._begin(TAG_OBJECT, PyBytes_AS_STRING(small), PyBytes_GET_SIZE(small), &bulk, timeout_ns)
+            tag, small, rest = self._object_parts(data)
+            if rest is None:
+                return self._begin(tag, PyBytes_AS_STRING(small), PyBytes_GET_SIZE(small), NULL, timeout_ns)
+            _set_bulk(&bulk, rest)
+            return self._begin(tag, PyBytes_AS_STRING(small), PyBytes_GET_SIZE(small), &bulk, timeout_ns)
         if _messages.is_array(data):
             tag, head, contiguous, block = self._array_parts(data)
             small = head
@@ -661,9 +687,13 @@ cdef class Channel:
         cdef bytes head
         cdef uint32_t tag
         if as_object:
-            tag = TAG_OBJECT
-            head, parts, places, total = _messages.object_out(value)
-            data, block = _messages.join(parts, places, total), None
+            tag, head, rest = self._object_parts(value)
+            if rest is None:
+                return self._reply_raw(request, ORION_MESSAGE_REPLY, tag, PyBytes_AS_STRING(head),
+                                       PyBytes_GET_SIZE(head), NULL)
+            _set_bulk(&bulk, rest)
+            return self._reply_raw(request, ORION_MESSAGE_REPLY, tag, PyBytes_AS_STRING(head),
+                                   PyBytes_GET_SIZE(head), &bulk)
         elif value is None or type(value) is bytes:
             head = value or b""
             return self._reply_raw(request, ORION_MESSAGE_REPLY, TAG_BYTES, PyBytes_AS_STRING(head),
@@ -712,7 +742,7 @@ cdef class Channel:
                         return count
                 raise self._error(status, True)
             count += 1
-            as_object = message.tag == TAG_OBJECT
+            as_object = _is_like(message.tag, TAG_OBJECT)
             if message.kind != ORION_MESSAGE_CALL:
                 handler(self._decode(&message))
                 continue

@@ -367,6 +367,23 @@ def test_objects_with_large_buffers_arrive(ends: Ends) -> None:
     np.testing.assert_array_equal(ends.server.recv(SECONDS)[2], strided)
 
 
+def test_long_pickles_without_buffers_arrive_both_ways(served: Ends) -> None:
+    for count in (1, 500, 5_000, 500_000):  # in a record, in the arena
+        assert served.client.call_object({"numbers": list(range(count))}) == {
+            "numbers": list(range(count))
+        }
+    got = served.client.call_object([np.arange(500_000), "beside"])
+    np.testing.assert_array_equal(got[0], np.arange(500_000))
+
+
+def test_an_object_is_no_array(ends: Ends) -> None:
+    ends.client.send_object({1: 2})
+    with pytest.raises(TypeError, match="no array"):
+        ends.server.recv_array(SECONDS)
+    ends.client.send_object({1: 2})
+    assert ends.server.recv(SECONDS) == {1: 2}
+
+
 def test_objects_are_not_unpickled_unless_allowed(name: str) -> None:
     ends = Ends(name)
     ends.client.send_object(os.getpid)

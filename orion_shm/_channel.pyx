@@ -10,6 +10,7 @@ from cpython.buffer cimport (
 )
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals
+from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy
 
@@ -74,6 +75,7 @@ cdef extern from "orion/channel.h" nogil:
     void orion_block_free(orion_block_t *)
     orion_status_t orion_channel_send(orion_channel_t *, uint32_t, const void *, size_t, const orion_bulk_t *, int64_t)
     orion_status_t orion_channel_receive(orion_channel_t *, int64_t, orion_message_t *)
+    orion_status_t orion_channel_receive_into(orion_channel_t *, int64_t, void *, size_t, orion_message_t *)
     void orion_message_release(orion_message_t *)
     orion_status_t orion_message_hold(orion_message_t *, orion_held_t **)
     void orion_held_release(orion_held_t *)
@@ -115,6 +117,7 @@ cdef enum:
 
 cdef enum:
     LOOK_NS = 2000          # the GIL is kept for so long: giving it up and having it back costs some 100 ns
+    LONG_BYTES = 65536      # copied without the GIL
     SLICE_NS = 100000000    # then signals are looked after
     WHY_BYTES = 400
 
@@ -219,6 +222,13 @@ cdef _Held _hold(orion_message_t *message):
         orion_message_release(message)
         raise MemoryError("no memory for a view of a message")
     return held
+
+
+cdef object _owned(PyObject *reference):
+    """The object; its reference becomes ours."""
+    result = <object>reference
+    Py_DECREF(result)
+    return result
 
 
 cdef bint _is_like(uint32_t tag, int wanted) noexcept:
@@ -463,9 +473,13 @@ cdef class Channel:
 
     # ---- receiving
 
-    cdef orion_status_t _take(self, int64_t timeout_ns, orion_message_t *message) except *:
+    cdef orion_status_t _take(self, int64_t timeout_ns, orion_message_t *message, PyObject **room_p) except *:
+        """room_p: a new reference goes there to the bytes that a long message was copied into while it came."""
         cdef orion_status_t status = orion_channel_receive(self.channel, 0, message)
         cdef int64_t deadline, wait
+        cdef bytes room = None
+        cdef char *to = NULL
+        cdef size_t capacity = 0
         if status != ORION_TIMEOUT or timeout_ns == 0:
             return status
         if orion_channel_ready(self.channel, LOOK_NS):
@@ -476,18 +490,41 @@ cdef class Channel:
         while True:
             wait = _slice(deadline)
             with nogil:
-                status = orion_channel_receive(self.channel, wait, message)
+                if room_p != NULL:
+                    status = orion_channel_receive_into(self.channel, wait, to, capacity, message)
+                else:
+                    status = orion_channel_receive(self.channel, wait, message)
+            if status == ORION_TOO_BIG:
+                if message.tag == TAG_BYTES:
+                    room = PyBytes_FromStringAndSize(NULL, message.bulk.bytes)
+                    to = PyBytes_AS_STRING(room)
+                    capacity = PyBytes_GET_SIZE(room)
+                else:
+                    room_p = NULL
+                continue
             if status == ORION_TIMEOUT:
                 _raise_what_is_set()
+            if status == ORION_OK and to != NULL and message.bulk.data == to:
+                Py_INCREF(room)
+                room_p[0] = <PyObject *>room
             if status != ORION_TIMEOUT or wait == 0:
                 return status
             PyErr_CheckSignals()
 
-    cdef object _decode(self, orion_message_t *message):
-        """The object that a message carries; gives the message back."""
+    cdef object _decode(self, orion_message_t *message, PyObject *room):
+        """The object that a message carries; gives the message back. room: of _take; the reference is taken over."""
         cdef object result
+        cdef char *to
+        if room != NULL:
+            return self._decode_room(message, _owned(room))
         if message.tag == TAG_BYTES:
-            result = PyBytes_FromStringAndSize(<char *>message.data, message.bytes)
+            if message.bytes < LONG_BYTES:
+                result = PyBytes_FromStringAndSize(<char *>message.data, message.bytes)
+            else:
+                result = PyBytes_FromStringAndSize(NULL, message.bytes)
+                to = PyBytes_AS_STRING(result)
+                with nogil:
+                    memcpy(to, message.data, message.bytes)
             orion_message_release(message)
             return result
         if message.data == message.bulk.data:
@@ -497,16 +534,27 @@ cdef class Channel:
         bulk = _hold(message) if message.bulk.data != NULL else None
         return _messages.decode(self, message.tag, head, bulk)
 
+    cdef object _decode_room(self, orion_message_t *message, bytes room):
+        """Of a message whose bulk was copied; another thread may have taken the one that it was made for."""
+        if message.tag == TAG_BYTES:
+            return room if <size_t>PyBytes_GET_SIZE(room) == message.bytes else room[:message.bytes]
+        head = b"" if message.data == message.bulk.data else PyBytes_FromStringAndSize(<char *>message.data,
+                                                                                       message.bytes)
+        return _messages.decode(self, message.tag, head, memoryview(room)[:message.bulk.bytes])
+
     cdef object _recv(self, object timeout, int wanted, str what):
         cdef orion_message_t message
-        cdef orion_status_t status = self._take(_ns(timeout), &message)
+        cdef PyObject *room = NULL
+        cdef orion_status_t status = self._take(_ns(timeout), &message, &room)
         if status != ORION_OK:
             raise self._error(status, True)
         self._refuse(&message)
         if not _is_like(message.tag, wanted):
             orion_message_release(&message)
+            if room != NULL:
+                _owned(room)
             raise TypeError(f"{self.address}: the message that came, and is dropped, is no {what}")
-        return self._decode(&message)
+        return self._decode(&message, room)
 
     cdef int _refuse(self, orion_message_t *message) except -1:
         """A call that nobody serves here fails at once over there."""
@@ -527,7 +575,7 @@ cdef class Channel:
     def recv_view(self, timeout=None):
         """The next message, which must be bytes, as a read-only memoryview: long ones without a copy."""
         cdef orion_message_t message
-        cdef orion_status_t status = self._take(_ns(timeout), &message)
+        cdef orion_status_t status = self._take(_ns(timeout), &message, NULL)
         if status != ORION_OK:
             raise self._error(status, True)
         self._refuse(&message)
@@ -536,7 +584,7 @@ cdef class Channel:
             raise TypeError(f"{self.address}: the message that came, and is dropped, is no bytes")
         if message.bulk.data != NULL:
             return memoryview(_hold(&message))
-        return memoryview(self._decode(&message))
+        return memoryview(self._decode(&message, NULL))
 
     def recv_array(self, timeout=None):
         """The next message, which must be an array (else TypeError, and it is dropped)."""
@@ -640,7 +688,7 @@ cdef class Channel:
 
     cdef object _answer(self, orion_message_t *message):
         cdef bint failed = message.kind == ORION_MESSAGE_ERROR
-        result = self._decode(message)
+        result = self._decode(message, NULL)
         if failed:
             raise RemoteError(result.decode("utf-8", "replace") if isinstance(result, bytes) else str(result))
         return result
@@ -733,8 +781,10 @@ cdef class Channel:
         cdef uint64_t count = 0
         cdef bool clean = False
         cdef bint as_object
+        cdef PyObject *room
         while True:
-            status = self._take(timeout_ns, &message)
+            room = NULL
+            status = self._take(timeout_ns, &message, &room)
             if status != ORION_OK:
                 if status == ORION_PEER_GONE:
                     orion_channel_why(self.channel, &clean)
@@ -744,11 +794,11 @@ cdef class Channel:
             count += 1
             as_object = _is_like(message.tag, TAG_OBJECT)
             if message.kind != ORION_MESSAGE_CALL:
-                handler(self._decode(&message))
+                handler(self._decode(&message, room))
                 continue
             _copy_request(&request, &message)
             try:
-                value = handler(self._decode(&message))
+                value = handler(self._decode(&message, room))
                 self._reply(&request, value, as_object)
             except (BrokenPipeError, ConnectionError):
                 if orion_channel_state(self.channel) == ORION_OK:
@@ -777,13 +827,13 @@ cdef class Channel:
     def _try_recv(self):
         """(message,), or None when there is none. For `_aio`."""
         cdef orion_message_t message
-        cdef orion_status_t status = self._take(0, &message)
+        cdef orion_status_t status = self._take(0, &message, NULL)
         if status == ORION_TIMEOUT:
             return None
         if status != ORION_OK:
             raise self._error(status, True)
         self._refuse(&message)
-        return (self._decode(&message),)
+        return (self._decode(&message, NULL),)
 
     def _try_send(self, data):
         """Sends at once, or raises TimeoutError."""

@@ -351,6 +351,26 @@ def test_what_is_no_array_is_said_and_dropped(ends: Ends) -> None:
     assert ends.server.recv(SECONDS) == b"next"
 
 
+def test_long_bytes_arrive_while_they_are_copied(ends: Ends) -> None:
+    sent = [os.urandom(size) for size in (65_535, 65_536, 1 << 20, (3 << 20) + 7)]
+    got: list[Any] = []
+
+    def receive() -> None:
+        got.extend(ends.server.recv(SECONDS) for _ in range(2 * len(sent)))
+
+    readers = [threading.Thread(target=receive) for _ in range(2)]  # one may take the other's
+    for reader in readers:
+        reader.start()
+    for data in sent * 2:
+        ends.client.send(data)
+        ends.client.send_array(np.frombuffer(data, "u1"))
+    for reader in readers:
+        reader.join()
+    arrays = [each for each in got if isinstance(each, np.ndarray)]
+    assert sorted(each for each in got if isinstance(each, bytes)) == sorted(sent * 2)
+    assert sorted(each.tobytes() for each in arrays) == sorted(sent * 2)
+
+
 # ---- objects
 
 

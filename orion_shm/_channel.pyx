@@ -10,6 +10,7 @@ from cpython.buffer cimport (
 )
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals
+from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy
 
@@ -76,6 +77,7 @@ cdef extern from "orion/channel.h" nogil:
     void orion_block_free(orion_block_t *)
     orion_status_t orion_channel_send(orion_channel_t *, uint32_t, const void *, size_t, const orion_bulk_t *, int64_t)
     orion_status_t orion_channel_receive(orion_channel_t *, int64_t, orion_message_t *)
+    orion_status_t orion_channel_receive_into(orion_channel_t *, int64_t, void *, size_t, orion_message_t *)
     void orion_message_release(orion_message_t *)
     orion_status_t orion_message_hold(orion_message_t *, orion_held_t **)
     void orion_held_release(orion_held_t *)
@@ -114,9 +116,11 @@ cdef enum:
     TAG_ARRAY = 1
     TAG_OBJECT = 2
     TAG_CUDA = 3
+    TAG_PICKLE = 4
 
 cdef enum:
-    LOOKS = 32              # about a microsecond; the GIL is kept for so long
+    LOOK_NS = 2000          # the GIL is kept for so long: giving it up and having it back costs some 100 ns
+    LONG_BYTES = 65536      # copied without the GIL
     SLICE_NS = 100000000    # then signals are looked after
     WHY_BYTES = 400
 
@@ -221,6 +225,31 @@ cdef _Held _hold(orion_message_t *message):
         orion_message_release(message)
         raise MemoryError("no memory for a view of a message")
     return held
+
+
+cdef object _owned(PyObject *reference):
+    """The object; its reference becomes ours."""
+    result = <object>reference
+    Py_DECREF(result)
+    return result
+
+
+cdef bint _is_like(uint32_t tag, int wanted) noexcept:
+    """May a message of this tag come where `wanted` (-1: anything) is waited for?"""
+    return wanted < 0 or tag == <uint32_t>wanted or (
+        (wanted == TAG_ARRAY and tag == TAG_CUDA) or (wanted == TAG_OBJECT and tag == TAG_PICKLE))
+
+
+cdef void _set_bulk(orion_bulk_t *bulk, object rest) noexcept:
+    """The rest of an object: a block, or bytes."""
+    if type(rest) is _Block:
+        bulk.block = (<_Block>rest).block
+        bulk.data = orion_block_data(bulk.block)
+        bulk.bytes = (<_Block>rest).bytes
+    else:
+        bulk.block = NULL
+        bulk.data = PyBytes_AS_STRING(rest)
+        bulk.bytes = PyBytes_GET_SIZE(rest)
 
 
 cdef class Channel:
@@ -334,7 +363,9 @@ cdef class Channel:
     cdef tuple _array_parts(self, object array):
         """(tag, head, contiguous array or None, its block or None)"""
         tag, head, contiguous = _messages.array_out(self, array)
-        block = _messages.base_of(contiguous) if contiguous is not None else None
+        block = contiguous.base if contiguous is not None else None
+        if block is not None:
+            block = _messages.base_of(block)
         if type(block) is not _Block or (<_Block>block).channel is not self:
             block = None
         return tag, head, contiguous, block
@@ -391,24 +422,30 @@ cdef class Channel:
             PyBuffer_Release(&view)
         return block
 
+    cdef tuple _object_parts(self, object value):
+        """(tag, head, the rest or None: a block, or bytes where the arena has no room now)"""
+        pickled, buffers = _messages.pickled(value)
+        if not buffers:
+            return TAG_PICKLE, pickled, None
+        head, parts, places, total = _messages.object_out(pickled, buffers)
+        if len(head) + total <= ORION_CHANNEL_INLINE:
+            return TAG_OBJECT, head + _messages.join(parts, places, total), None
+        rest = self._gather(parts, places, total)
+        return TAG_OBJECT, head, _messages.join(parts, places, total) if rest is None else rest
+
     cdef int _send_object(self, object value, int64_t timeout_ns) except -1:
         cdef orion_bulk_t bulk
-        cdef _Block block
-        cdef bytes joined, head
-        head, parts, places, total = _messages.object_out(value)
-        if PyBytes_GET_SIZE(head) + <Py_ssize_t>total <= ORION_CHANNEL_INLINE:
-            joined = head + _messages.join(parts, places, total)
-            return self._put(TAG_OBJECT, PyBytes_AS_STRING(joined), PyBytes_GET_SIZE(joined), NULL, timeout_ns)
-        block = self._gather(parts, places, total)
-        bulk.bytes = total
-        if block is not None:
-            bulk.block = block.block
-            bulk.data = orion_block_data(block.block)
-            return self._put(TAG_OBJECT, PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head), &bulk, timeout_ns)
-        joined = _messages.join(parts, places, total)
-        bulk.block = NULL
-        bulk.data = PyBytes_AS_STRING(joined)
-        return self._put_large(TAG_OBJECT, PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head), &bulk, timeout_ns)
+        cdef bytes head
+        cdef uint32_t tag
+        tag, head, rest = self._object_parts(value)
+        if rest is not None:
+            _set_bulk(&bulk, rest)
+            if bulk.block != NULL:
+                return self._put(tag, PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head), &bulk, timeout_ns)
+            return self._put_large(tag, PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head), &bulk, timeout_ns)
+        if PyBytes_GET_SIZE(head) <= ORION_CHANNEL_INLINE:
+            return self._put(tag, PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head), NULL, timeout_ns)
+        return self._put_large(tag, PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head), NULL, timeout_ns)
 
     # ---- memory
 
@@ -443,12 +480,16 @@ cdef class Channel:
 
     # ---- receiving
 
-    cdef orion_status_t _take(self, int64_t timeout_ns, orion_message_t *message) except *:
+    cdef orion_status_t _take(self, int64_t timeout_ns, orion_message_t *message, PyObject **room_p) except *:
+        """room_p: a new reference goes there to the bytes that a long message was copied into while it came."""
         cdef orion_status_t status = orion_channel_receive(self.channel, 0, message)
         cdef int64_t deadline, wait
+        cdef bytes room = None
+        cdef char *to = NULL
+        cdef size_t capacity = 0
         if status != ORION_TIMEOUT or timeout_ns == 0:
             return status
-        if orion_channel_ready(self.channel, LOOKS):
+        if orion_channel_ready(self.channel, LOOK_NS):
             status = orion_channel_receive(self.channel, 0, message)
             if status != ORION_TIMEOUT:
                 return status
@@ -456,34 +497,71 @@ cdef class Channel:
         while True:
             wait = _slice(deadline)
             with nogil:
-                status = orion_channel_receive(self.channel, wait, message)
+                if room_p != NULL:
+                    status = orion_channel_receive_into(self.channel, wait, to, capacity, message)
+                else:
+                    status = orion_channel_receive(self.channel, wait, message)
+            if status == ORION_TOO_BIG:
+                if message.tag == TAG_BYTES:
+                    room = PyBytes_FromStringAndSize(NULL, message.bulk.bytes)
+                    to = PyBytes_AS_STRING(room)
+                    capacity = PyBytes_GET_SIZE(room)
+                else:
+                    room_p = NULL
+                continue
             if status == ORION_TIMEOUT:
                 _raise_what_is_set()
+            if status == ORION_OK and to != NULL and message.bulk.data == to:
+                Py_INCREF(room)
+                room_p[0] = <PyObject *>room
             if status != ORION_TIMEOUT or wait == 0:
                 return status
             PyErr_CheckSignals()
 
-    cdef object _decode(self, orion_message_t *message):
-        """The object that a message carries; gives the message back."""
+    cdef object _decode(self, orion_message_t *message, PyObject *room):
+        """The object that a message carries; gives the message back. room: of _take; the reference is taken over."""
         cdef object result
+        cdef char *to
+        if room != NULL:
+            return self._decode_room(message, _owned(room))
         if message.tag == TAG_BYTES:
-            result = PyBytes_FromStringAndSize(<char *>message.data, message.bytes)
+            if message.bytes < LONG_BYTES:
+                result = PyBytes_FromStringAndSize(<char *>message.data, message.bytes)
+            else:
+                result = PyBytes_FromStringAndSize(NULL, message.bytes)
+                to = PyBytes_AS_STRING(result)
+                with nogil:
+                    memcpy(to, message.data, message.bytes)
             orion_message_release(message)
             return result
-        head = PyBytes_FromStringAndSize(<char *>message.data, message.bytes)
+        if message.data == message.bulk.data:
+            head = b""  # the bulk is the message
+        else:
+            head = PyBytes_FromStringAndSize(<char *>message.data, message.bytes)
         bulk = _hold(message) if message.bulk.data != NULL else None
         return _messages.decode(self, message.tag, head, bulk)
 
+    cdef object _decode_room(self, orion_message_t *message, bytes room):
+        """Of a message whose bulk was copied; another thread may have taken the one that it was made for."""
+        if message.tag == TAG_BYTES:
+            return room if <size_t>PyBytes_GET_SIZE(room) == message.bytes else room[:message.bytes]
+        head = b"" if message.data == message.bulk.data else PyBytes_FromStringAndSize(<char *>message.data,
+                                                                                       message.bytes)
+        return _messages.decode(self, message.tag, head, memoryview(room)[:message.bulk.bytes])
+
     cdef object _recv(self, object timeout, int wanted, str what):
         cdef orion_message_t message
-        cdef orion_status_t status = self._take(_ns(timeout), &message)
+        cdef PyObject *room = NULL
+        cdef orion_status_t status = self._take(_ns(timeout), &message, &room)
         if status != ORION_OK:
             raise self._error(status, True)
         self._refuse(&message)
-        if wanted >= 0 and message.tag != <uint32_t>wanted and not (wanted == TAG_ARRAY and message.tag == TAG_CUDA):
+        if not _is_like(message.tag, wanted):
             orion_message_release(&message)
+            if room != NULL:
+                _owned(room)
             raise TypeError(f"{self.address}: the message that came, and is dropped, is no {what}")
-        return self._decode(&message)
+        return self._decode(&message, room)
 
     cdef int _refuse(self, orion_message_t *message) except -1:
         """A call that nobody serves here fails at once over there."""
@@ -504,7 +582,7 @@ cdef class Channel:
     def recv_view(self, timeout=None):
         """The next message, which must be bytes, as a read-only memoryview: long ones without a copy."""
         cdef orion_message_t message
-        cdef orion_status_t status = self._take(_ns(timeout), &message)
+        cdef orion_status_t status = self._take(_ns(timeout), &message, NULL)
         if status != ORION_OK:
             raise self._error(status, True)
         self._refuse(&message)
@@ -513,7 +591,7 @@ cdef class Channel:
             raise TypeError(f"{self.address}: the message that came, and is dropped, is no bytes")
         if message.bulk.data != NULL:
             return memoryview(_hold(&message))
-        return memoryview(self._decode(&message))
+        return memoryview(self._decode(&message, NULL))
 
     def recv_array(self, timeout=None):
         """The next message, which must be an array (else TypeError, and it is dropped)."""
@@ -564,17 +642,13 @@ cdef class Channel:
     cdef uint64_t _begin_any(self, object data, bint as_object, int64_t timeout_ns) except? 0:
         cdef Py_buffer view
         cdef orion_bulk_t bulk
-        cdef bytes small, joined
-        cdef size_t total
+        cdef bytes small
         if as_object:
-            head, parts, places, total = _messages.object_out(data)
-            small = head
-            joined = _messages.join(parts, places, total)
-            if PyBytes_GET_SIZE(small) + PyBytes_GET_SIZE(joined) <= ORION_CHANNEL_INLINE:
-                small = small + joined
-                return self._begin(TAG_OBJECT, PyBytes_AS_STRING(small), PyBytes_GET_SIZE(small), NULL, timeout_ns)
-            bulk.data, bulk.bytes, bulk.block = PyBytes_AS_STRING(joined), PyBytes_GET_SIZE(joined), NULL
-            return self._begin(TAG_OBJECT, PyBytes_AS_STRING(small), PyBytes_GET_SIZE(small), &bulk, timeout_ns)
+            tag, small, rest = self._object_parts(data)
+            if rest is None:
+                return self._begin(tag, PyBytes_AS_STRING(small), PyBytes_GET_SIZE(small), NULL, timeout_ns)
+            _set_bulk(&bulk, rest)
+            return self._begin(tag, PyBytes_AS_STRING(small), PyBytes_GET_SIZE(small), &bulk, timeout_ns)
         if _messages.is_array(data):
             tag, head, contiguous, block = self._array_parts(data)
             small = head
@@ -600,7 +674,7 @@ cdef class Channel:
         cdef orion_message_t message
         cdef orion_status_t status = ORION_TIMEOUT
         cdef int64_t deadline, wait
-        if orion_channel_call_ready(self.channel, call, LOOKS):
+        if orion_channel_call_ready(self.channel, call, LOOK_NS):
             status = orion_channel_call_await(self.channel, call, 0, &message)
         else:
             deadline = _deadline(timeout_ns)
@@ -621,7 +695,7 @@ cdef class Channel:
 
     cdef object _answer(self, orion_message_t *message):
         cdef bint failed = message.kind == ORION_MESSAGE_ERROR
-        result = self._decode(message)
+        result = self._decode(message, NULL)
         if failed:
             raise RemoteError(result.decode("utf-8", "replace") if isinstance(result, bytes) else str(result))
         return result
@@ -668,9 +742,13 @@ cdef class Channel:
         cdef bytes head
         cdef uint32_t tag
         if as_object:
-            tag = TAG_OBJECT
-            head, parts, places, total = _messages.object_out(value)
-            data, block = _messages.join(parts, places, total), None
+            tag, head, rest = self._object_parts(value)
+            if rest is None:
+                return self._reply_raw(request, ORION_MESSAGE_REPLY, tag, PyBytes_AS_STRING(head),
+                                       PyBytes_GET_SIZE(head), NULL)
+            _set_bulk(&bulk, rest)
+            return self._reply_raw(request, ORION_MESSAGE_REPLY, tag, PyBytes_AS_STRING(head),
+                                   PyBytes_GET_SIZE(head), &bulk)
         elif value is None or type(value) is bytes:
             head = value or b""
             return self._reply_raw(request, ORION_MESSAGE_REPLY, TAG_BYTES, PyBytes_AS_STRING(head),
@@ -710,8 +788,10 @@ cdef class Channel:
         cdef uint64_t count = 0
         cdef bool clean = False
         cdef bint as_object
+        cdef PyObject *room
         while True:
-            status = self._take(timeout_ns, &message)
+            room = NULL
+            status = self._take(timeout_ns, &message, &room)
             if status != ORION_OK:
                 if status == ORION_PEER_GONE:
                     orion_channel_why(self.channel, &clean)
@@ -719,13 +799,13 @@ cdef class Channel:
                         return count
                 raise self._error(status, True)
             count += 1
-            as_object = message.tag == TAG_OBJECT
+            as_object = _is_like(message.tag, TAG_OBJECT)
             if message.kind != ORION_MESSAGE_CALL:
-                handler(self._decode(&message))
+                handler(self._decode(&message, room))
                 continue
             _copy_request(&request, &message)
             try:
-                value = handler(self._decode(&message))
+                value = handler(self._decode(&message, room))
                 self._reply(&request, value, as_object)
             except (BrokenPipeError, ConnectionError):
                 if orion_channel_state(self.channel) == ORION_OK:
@@ -754,13 +834,13 @@ cdef class Channel:
     def _try_recv(self):
         """(message,), or None when there is none. For `_aio`."""
         cdef orion_message_t message
-        cdef orion_status_t status = self._take(0, &message)
+        cdef orion_status_t status = self._take(0, &message, NULL)
         if status == ORION_TIMEOUT:
             return None
         if status != ORION_OK:
             raise self._error(status, True)
         self._refuse(&message)
-        return (self._decode(&message),)
+        return (self._decode(&message, NULL),)
 
     def _try_send(self, data):
         """Sends at once, or raises TimeoutError."""

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the bytes of a message are: arrays, objects and CUDA arrays, to bytes and back. Nothing that came is believed.
 
-An array is a head (below) and its items, C or Fortran contiguous; an object is a head and its pickle with the pickle's
-out-of-band buffers. Head and rest are one run of bytes when they are short, else the rest is the message's bulk.
+An array is a head (below) and its items, C or Fortran contiguous. An object is its pickle, or, where the pickle has
+buffers beside it, a head, the pickle and the buffers. Head and rest are one run of bytes when they are short, else the
+rest is the message's bulk.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from orion_shm._channel import Channel
 
-TAG_BYTES, TAG_ARRAY, TAG_OBJECT, TAG_CUDA = range(4)
+TAG_BYTES, TAG_ARRAY, TAG_OBJECT, TAG_CUDA, TAG_PICKLE = range(5)
 
 # bytes of the head, of which the dtype's text; dimensions; Fortran order; then the shape, then the text
 ARRAY_HEAD = struct.Struct("<HHBB2x")
@@ -34,7 +35,8 @@ DTYPE_TEXT_MAX = 2000
 HEADS_KEPT = 512
 
 _heads_out: dict[tuple[Any, ...], bytes] = {}
-_heads_in: dict[bytes, tuple[Any, tuple[int, ...], str]] = {}
+_heads_in: dict[bytes, tuple[Any, tuple[int, ...], str, int, int]] = {}
+_numpy: ModuleType | None = None
 
 
 class MalformedError(ValueError):
@@ -43,9 +45,12 @@ class MalformedError(ValueError):
 
 def numpy() -> ModuleType:
     """NumPy, loaded when the first array needs it."""
-    import numpy as np
+    global _numpy
+    if _numpy is None:
+        import numpy as np
 
-    return np
+        _numpy = np
+    return _numpy
 
 
 def address(where: Any) -> bytes:
@@ -161,7 +166,7 @@ def array_out(channel: Channel, value: Any) -> tuple[int, bytes, np.ndarray[Any,
 
 def raw(array: np.ndarray[Any, Any]) -> Any:
     """Something with a buffer: dates and the like have none of their own."""
-    if array.dtype.kind not in "mMV" and array.dtype.names is None:
+    if array.dtype.kind not in "mMV":
         return array
     flat = array.reshape(-1, order="A")
     return flat.view(numpy().uint8)
@@ -179,8 +184,12 @@ def base_of(array: Any) -> Any:
             return array
 
 
-def read_array_head(data: bytes) -> tuple[np.dtype[Any], tuple[int, ...], str, int]:
-    """dtype, shape, order and length of the head at the beginning of `data`; MalformedError."""
+def read_array_head(data: bytes) -> tuple[np.dtype[Any], tuple[int, ...], str, int, int]:
+    """dtype, shape, order, bytes of the items, and length of the head at the beginning of `data`; MalformedError."""
+    size = int.from_bytes(data[:2], "little")  # the head's first field
+    known = _heads_in.get(data[:size])
+    if known is not None:
+        return known
     if len(data) < ARRAY_HEAD.size:
         raise MalformedError("an array's head is cut off")
     size, text_bytes, dimensions, fortran = ARRAY_HEAD.unpack_from(data)
@@ -194,54 +203,61 @@ def read_array_head(data: bytes) -> tuple[np.dtype[Any], tuple[int, ...], str, i
         or fortran > 1
     ):
         raise MalformedError("an array's head makes no sense")
-    head = data[:size]
-    known = _heads_in.get(head)
-    if known is None:
-        shape = struct.unpack_from(f"<{dimensions}Q", data, ARRAY_HEAD.size)
-        try:
-            dtype = checked_dtype(ast.literal_eval(data[shape_end:text_end].decode("ascii")))
-        except Exception as error:  # NumPy raises many kinds for nonsense
-            raise MalformedError(f"an array's dtype makes no sense: {error}") from None
-        known = (dtype, shape, "F" if fortran else "C")
-        if len(_heads_in) >= HEADS_KEPT:
-            _heads_in.clear()
-        _heads_in[head] = known
-    return (*known, size)
+    shape = struct.unpack_from(f"<{dimensions}Q", data, ARRAY_HEAD.size)
+    try:
+        dtype = checked_dtype(ast.literal_eval(data[shape_end:text_end].decode("ascii")))
+    except Exception as error:  # NumPy raises many kinds for nonsense
+        raise MalformedError(f"an array's dtype makes no sense: {error}") from None
+    known = (dtype, shape, "F" if fortran else "C", math.prod(shape) * dtype.itemsize, size)
+    if len(_heads_in) >= HEADS_KEPT:
+        _heads_in.clear()
+    _heads_in[data[:size]] = known
+    return known
 
 
 def array_in(data: bytes, bulk: Any) -> np.ndarray[Any, Any]:
     """A read-only array over the bytes behind the head, or over the bulk."""
-    dtype, shape, order, size = read_array_head(data)
-    items = memoryview(data)[size:] if bulk is None else memoryview(bulk)
-    if math.prod(shape) * dtype.itemsize != items.nbytes:
-        raise MalformedError(
-            f"an array of shape {shape} and dtype {dtype} came with {items.nbytes} bytes"
-        )
-    array: np.ndarray[Any, Any] = numpy().ndarray(shape, dtype, items, order=order)
+    dtype, shape, order, wanted, size = read_array_head(data)
+    came = len(data) - size if bulk is None else memoryview(bulk).nbytes
+    if came != wanted:
+        raise MalformedError(f"an array of shape {shape} and dtype {dtype} came with {came} bytes")
+    items, at = (data, size) if bulk is None else (bulk, 0)
+    array: np.ndarray[Any, Any] = numpy().ndarray(shape, dtype, items, at, None, order)
     return array
 
 
 # ---- objects
 
 
-def object_out(value: object) -> tuple[bytes, list[Any], list[int], int]:
-    """Head, parts, the place of each in the rest, and the length of the rest."""
+def pickled(value: object) -> tuple[bytes, list[memoryview]]:
+    """The pickle, and the buffers beside it."""
+    seen: list[pickle.PickleBuffer] = []
+    data = pickle.dumps(value, protocol=5, buffer_callback=seen.append)
+    if len(seen) <= BUFFERS_MAX:
+        try:
+            return data, [buffer.raw() for buffer in seen]
+        except BufferError:  # one is not contiguous
+            pass
     buffers: list[memoryview] = []
 
     def keep(buffer: pickle.PickleBuffer) -> bool:
         """True: into the pickle."""
         try:
             view = buffer.raw()
-        except BufferError:  # not contiguous
+        except BufferError:
             return True
         if len(buffers) == BUFFERS_MAX:
             return True
         buffers.append(view)
         return False
 
-    pickled = pickle.dumps(value, protocol=5, buffer_callback=keep)
-    parts: list[Any] = [pickled, *buffers]
-    lengths = [len(pickled), *(view.nbytes for view in buffers)]
+    return pickle.dumps(value, protocol=5, buffer_callback=keep), buffers
+
+
+def object_out(data: bytes, buffers: list[memoryview]) -> tuple[bytes, list[Any], list[int], int]:
+    """Of a pickle and its buffers: head, parts, the place of each in the rest, and the length of the rest."""
+    parts: list[Any] = [data, *buffers]
+    lengths = [len(data), *(view.nbytes for view in buffers)]
     places, total = lay_out(lengths)
     size = OBJECT_HEAD.size + 8 * len(lengths)
     head = OBJECT_HEAD.pack(size, len(buffers)) + struct.pack(f"<{len(lengths)}Q", *lengths)
@@ -291,12 +307,14 @@ def decode(channel: Channel, tag: int, data: bytes, bulk: Any) -> Any:
     """The object that a message other than plain bytes carries."""
     if tag == TAG_ARRAY:
         return array_in(data, bulk)
-    if tag == TAG_OBJECT:
+    if tag in (TAG_PICKLE, TAG_OBJECT):
         if not channel.allow_pickle:
             raise ValueError(
                 f"{channel.address}: a pickled object came and was dropped; a channel that shall unpickle, which runs "
                 "code of the sender's choice, is opened with allow_pickle=True"
             )
+        if tag == TAG_PICKLE:
+            return pickle.loads(data if bulk is None else bulk)
         return object_in(data, bulk)
     if tag == TAG_CUDA and channel.transport == "shm":
         import orion_shm.cuda_arrays as cuda_arrays

@@ -270,7 +270,7 @@ def load(channel: Channel, data: bytes) -> CudaArray:
     if len(data) < HEAD.size:
         raise _messages.MalformedError("a CUDA array's head is cut off")
     handle, offset, event_handle, uuid = HEAD.unpack_from(data)
-    dtype, shape, order, _ = _messages.read_array_head(data[HEAD.size :])
+    dtype, shape, order, *_ = _messages.read_array_head(data[HEAD.size :])
     cuda = driver()
     device = _device(cuda, uuid)
     context = _primary_context(device)

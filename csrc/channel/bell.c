@@ -69,7 +69,7 @@ orion_status_t orion_channel_call_arm(orion_channel_t *channel, uint64_t call)
         (void)orion_fetch_add(&channel->own->slot_waiting[slot], ORION_SLOT_BELL);
     order(channel);
     /* await takes the bell away again */
-    return orion_channel_call_ready(channel, call, 1) || !orion_channel_live(channel) ? ORION_AGAIN : ORION_OK;
+    return orion_channel_call_ready(channel, call, 0) || !orion_channel_live(channel) ? ORION_AGAIN : ORION_OK;
 }
 
 orion_status_t orion_channel_disarm(orion_channel_t *channel)

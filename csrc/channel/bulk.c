@@ -363,6 +363,28 @@ static orion_status_t place_over_stream(orion_channel_t *channel, const orion_bu
     return status;
 }
 
+static orion_status_t reserve(orion_channel_t *channel, size_t bytes, bool may_split, int64_t deadline,
+                              orion_bulk_place_t *place_p, orion_block_t **block_p)
+{
+    orion_block_t *block;
+    orion_status_t status = obtain(channel, bytes, may_split, deadline, &block);
+    if (status != ORION_OK)
+        return status;
+    status = orion_block_refer(block, block->data, bytes, deadline, place_p);
+    if (status != ORION_OK) {
+        orion_block_drop(block);
+    } else {
+        *block_p = block;
+    }
+    return status;
+}
+
+orion_status_t orion_bulk_reserve(orion_channel_t *channel, size_t bytes, int64_t deadline, orion_bulk_place_t *place_p,
+                                  orion_block_t **block_p)
+{
+    return reserve(channel, bytes, true, deadline, place_p, block_p);
+}
+
 orion_status_t orion_bulk_place(orion_channel_t *channel, const orion_bulk_t *bulk, bool may_split, int64_t deadline,
                                 orion_bulk_place_t *place_p, orion_block_t **copied_p)
 {
@@ -374,16 +396,8 @@ orion_status_t orion_bulk_place(orion_channel_t *channel, const orion_bulk_t *bu
             return ORION_INVALID;
         return orion_block_refer(bulk->block, bulk->data, bulk->bytes, deadline, place_p);
     }
-    orion_block_t *block;
-    orion_status_t status = obtain(channel, bulk->bytes, may_split, deadline, &block);
-    if (status != ORION_OK)
-        return status;
-    memcpy(block->data, bulk->data, bulk->bytes);
-    status = orion_block_refer(block, block->data, bulk->bytes, deadline, place_p);
-    if (status != ORION_OK) {
-        orion_block_drop(block);
-    } else {
-        *copied_p = block;
-    }
+    orion_status_t status = reserve(channel, bulk->bytes, may_split, deadline, place_p, copied_p);
+    if (status == ORION_OK)
+        memcpy((*copied_p)->data, bulk->data, bulk->bytes);
     return status;
 }

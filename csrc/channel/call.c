@@ -142,21 +142,21 @@ static __attribute__((noinline)) orion_status_t await_slow(orion_channel_t *chan
     }
 }
 
-bool orion_channel_call_ready(orion_channel_t *channel, uint64_t call, uint32_t looks)
+bool orion_channel_call_ready(orion_channel_t *channel, uint64_t call, uint32_t look_ns)
 {
     uint32_t slot, sequence;
     if (!valid(call, &slot, &sequence) || orion_load_relaxed(channel->state) == ORION_CHANNEL_FORKED)
         return false;
+    const uint32_t *word = &orion_channel_slot(channel->peer, slot)->sequence;
     if (channel->net != NULL)
         orion_net_look(channel);
-    if (channel->policy.single || channel->net != NULL)
-        looks = 1;
-    for (uint32_t i = 0; i < looks; i++) {
-        if (answered(channel, slot, sequence))
-            return true;
-        orion_cpu_relax();
-    }
-    return false;
+    uint32_t seen = orion_load_acquire(word); /* acquire: pairs with the release in orion_channel_reply */
+    if (seen == sequence)
+        return true;
+    if (look_ns == 0 || channel->net != NULL)
+        return false;
+    orion_wait_place_t where = orion_channel_place(channel, word, NULL);
+    return orion_wait_look(&channel->policy, &where, seen, look_ns) && answered(channel, slot, sequence);
 }
 
 orion_status_t orion_channel_call_await(orion_channel_t *channel, uint64_t call, int64_t timeout_ns,

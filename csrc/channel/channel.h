@@ -82,8 +82,9 @@ struct orion_channel {
     orion_wait_t wait;
     uint32_t streak, sent;   /* messages in a row with nothing sent by us; our own->head at the last of them */
     uint32_t sleeping, bell; /* private copies of own->sleeping, own->bell */
-    struct {                 /* a message that comes in pieces */
-        uint8_t *data;       /* NULL = none */
+    struct {                 /* a message of which not all has come */
+        uint8_t *data;       /* NULL = none, or it does not come in pieces */
+        bool filling;        /* it does not come in pieces, and is still being copied into the arena */
         uint64_t bytes, filled;
         uint32_t record_bytes;
         _Alignas(16) uint8_t record[ORION_CHANNEL_RECORD_MAX];
@@ -253,6 +254,9 @@ orion_status_t orion_block_refer(orion_block_t *block, const void *data, size_t 
                                  orion_bulk_place_t *place_p);
 /* The message that named it was not sent after all. */
 void orion_block_unrefer(orion_channel_t *channel, const orion_bulk_place_t *place);
+/* A new block and a place that refers to it, for a message that may be split: it waits a little at most. */
+orion_status_t orion_bulk_reserve(orion_channel_t *channel, size_t bytes, int64_t deadline, orion_bulk_place_t *place_p,
+                                  orion_block_t **block_p);
 /* Makes a place of a bulk: refers to its block, or copies it into a new one. *copied_p: that one, to be dropped. A copy
  * that might go in pieces (`may_split`) waits a little at most. */
 orion_status_t orion_bulk_place(orion_channel_t *channel, const orion_bulk_t *bulk, bool may_split, int64_t deadline,

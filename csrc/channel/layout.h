@@ -48,7 +48,9 @@ typedef struct orion_channel_control {
     uint8_t pad4[ORION_SPACING - 4];
     /* 640: written when a caller goes to sleep, read with each reply */
     uint32_t slot_waiting[ORION_CHANNEL_CALLS]; /* threads asleep on the slot's sequence | ORION_SLOT_BELL */
-    uint8_t pad5[4096 - 640 - 4 * ORION_CHANNEL_CALLS];
+    /* 768: while a long message is copied into the arena; the other side may copy along */
+    uint32_t filled; /* pages of it that are there */
+    uint8_t pad5[4096 - 772];
     /* 4096 */
     uint32_t released[ORION_CHANNEL_REFERENCES]; /* the generation of the reference that was released last */
 } orion_channel_control_t;
@@ -63,6 +65,7 @@ static_assert(offsetof(orion_channel_control_t, sleeping) == 384, "shared layout
 static_assert(offsetof(orion_channel_control_t, bell) == 388, "read together with sleeping");
 static_assert(offsetof(orion_channel_control_t, releases) == 512, "shared layout");
 static_assert(offsetof(orion_channel_control_t, slot_waiting) == 640, "shared layout");
+static_assert(offsetof(orion_channel_control_t, filled) == 768, "shared layout");
 static_assert(offsetof(orion_channel_control_t, released) == 4096, "shared layout");
 static_assert(sizeof(orion_channel_control_t) == 8192, "whole pages");
 static_assert(ORION_CHANNEL_SEGMENT_BYTES % 4096 == 0, "whole pages");
@@ -81,6 +84,7 @@ static inline orion_reply_t *orion_channel_slot(const orion_channel_control_t *c
 
 /* opcode: kind, 3 bits | BULK | bytes of padding, 3 bits | WHOLE | tag, 8 bits */
 #define ORION_CHANNEL_PART 3u          /* a record: the next piece of the message before it */
+#define ORION_CHANNEL_FILLED 4u        /* a record: the message before it, which was still being copied, is complete */
 #define ORION_CHANNEL_BULK 0x0008u     /* the payload begins with an orion_bulk_place_t */
 #define ORION_CHANNEL_PADDING_SHIFT 4u /* the payload's length is a multiple of 8 in the ring */
 #define ORION_CHANNEL_WHOLE 0x0080u    /* the bulk is the message */
@@ -92,10 +96,11 @@ typedef struct orion_bulk_place {
     uint32_t extent;     /* ORION_EXTENT_PIECES: pieces follow, each a record of kind PART */
     uint32_t reference;  /* index into released[] of the receiver */
     uint32_t generation; /* what to write there */
-    uint32_t reserved;
+    uint32_t filling; /* 1: of a message in the ring whose bytes are still being copied; a record FILLED comes next */
 } orion_bulk_place_t;
 
 #define ORION_EXTENT_PIECES 0xffffffffu
+#define ORION_FILLED_PAGE 4096u /* unit of `filled` */
 
 static_assert(sizeof(orion_bulk_place_t) == 32, "wire layout");
 static_assert(sizeof(((orion_message_t *)0)->copy) >=

@@ -14,6 +14,12 @@ static orion_status_t broken(orion_channel_t *channel, const char *how)
     return ORION_PROTOCOL;
 }
 
+/* Memory of the caller's for a long message, and how much of the one that is being copied is in it. */
+typedef struct into {
+    uint8_t *to;
+    size_t capacity, done;
+} into_t;
+
 /* Tells the other side what is consumed, and wakes it if it sleeps on a full ring. */
 static void publish_tail(orion_channel_t *channel)
 {
@@ -69,6 +75,56 @@ static orion_status_t pieces_add(orion_channel_t *channel, const orion_bulk_plac
     return channel->pieces.filled == channel->pieces.bytes ? ORION_OK : ORION_AGAIN;
 }
 
+/* ---- messages that are still being copied ---- */
+
+/* The next record has to be FILLED. */
+static orion_status_t filling_begin(orion_channel_t *channel, const orion_record_t *record,
+                                    const orion_bulk_place_t *place)
+{
+    const void *data;
+    orion_status_t status = orion_place_resolve(channel, place, &data);
+    if (status != ORION_OK)
+        return status;
+    channel->pieces.filling = true;
+    channel->pieces.record_bytes = record->bytes;
+    memcpy(channel->pieces.record, record, record->bytes);
+    return ORION_AGAIN;
+}
+
+static orion_bulk_place_t filling_place(const orion_channel_t *channel)
+{
+    orion_bulk_place_t place;
+    memcpy(&place, orion_record_payload_const((const orion_record_t *)(const void *)channel->pieces.record),
+           sizeof(place));
+    return place;
+}
+
+/* What is there already goes into the caller's memory while the sender still copies the rest. Until all is there, or
+ * nothing more comes for a while. */
+static void copy_along(orion_channel_t *channel, into_t *into, int64_t deadline)
+{
+    orion_bulk_place_t place = filling_place(channel);
+    orion_wait_place_t where = orion_channel_place(channel, &channel->peer->filled, NULL);
+    const void *data;
+    if (orion_place_resolve(channel, &place, &data) != ORION_OK)
+        return;
+    while (into->done < place.bytes) {
+        uint32_t pages = orion_load_acquire(&channel->peer->filled); /* acquire: pairs with the release in fill */
+        uint64_t there = (uint64_t)pages * ORION_FILLED_PAGE;
+        if (orion_load_relaxed(&channel->peer->head) != channel->in.tail)
+            return; /* the record FILLED is there, and `filled` perhaps another message's */
+        if (there > place.bytes)
+            there = place.bytes;
+        if (there > into->done) {
+            memcpy(into->to + into->done, (const uint8_t *)data + into->done, there - into->done);
+            into->done = there;
+        } else if (orion_time_left(deadline) <= 0 ||
+                   !orion_wait_look(&channel->policy, &where, pages, ORION_SPIN_CAP_NS)) {
+            return;
+        }
+    }
+}
+
 /* ---- records ---- */
 
 static inline void describe(orion_message_t *message, const orion_record_t *record, uint32_t extra, uint32_t bytes)
@@ -93,6 +149,32 @@ static void set_bulk(orion_message_t *message, const void *data, size_t bytes)
     }
 }
 
+/* The message whose first record was kept. */
+static void describe_kept(orion_channel_t *channel, orion_message_t *message)
+{
+    memcpy(message->copy, channel->pieces.record, channel->pieces.record_bytes);
+    const orion_record_t *record = (const orion_record_t *)(const void *)message->copy;
+    describe(message, record, sizeof(orion_bulk_place_t),
+             channel->pieces.record_bytes - ORION_RECORD_HEADER - (uint32_t)sizeof(orion_bulk_place_t) -
+                 (record->opcode >> ORION_CHANNEL_PADDING_SHIFT & 7));
+}
+
+static __attribute__((noinline)) orion_status_t take_filled(orion_channel_t *channel, orion_message_t *message)
+{
+    const void *data;
+    if (!channel->pieces.filling)
+        return broken(channel, "it completed a message that it had not begun");
+    orion_bulk_place_t place = filling_place(channel);
+    orion_status_t status = orion_place_resolve(channel, &place, &data);
+    if (status != ORION_OK)
+        return status;
+    channel->pieces.filling = false;
+    describe_kept(channel, message);
+    message->reference = orion_place_reference(&place);
+    set_bulk(message, data, place.bytes);
+    return ORION_OK;
+}
+
 /* A record with bulk. ORION_AGAIN: the message is not complete yet. */
 static __attribute__((noinline)) orion_status_t take_bulk(orion_channel_t *channel, orion_message_t *message,
                                                           const orion_record_t *record, uint32_t bytes)
@@ -104,11 +186,7 @@ static __attribute__((noinline)) orion_status_t take_bulk(orion_channel_t *chann
         orion_status_t status = pieces_add(channel, &place);
         if (status != ORION_OK)
             return status;
-        memcpy(message->copy, channel->pieces.record, channel->pieces.record_bytes);
-        record = (const orion_record_t *)(const void *)message->copy;
-        describe(message, record, sizeof(place),
-                 channel->pieces.record_bytes - ORION_RECORD_HEADER - (uint32_t)sizeof(place) -
-                     (record->opcode >> ORION_CHANNEL_PADDING_SHIFT & 7));
+        describe_kept(channel, message);
         message->assembled = channel->pieces.data;
         channel->pieces.data = NULL;
         set_bulk(message, message->assembled, channel->pieces.bytes);
@@ -117,6 +195,8 @@ static __attribute__((noinline)) orion_status_t take_bulk(orion_channel_t *chann
     pieces_forget(channel);
     if (place.extent == ORION_EXTENT_PIECES)
         return pieces_begin(channel, record, place.bytes);
+    if (place.filling != 0 && channel->net == NULL) /* over a stream the bytes come before the record */
+        return filling_begin(channel, record, &place);
     orion_status_t status = orion_place_resolve(channel, &place, &data);
     if (status != ORION_OK)
         return status;
@@ -126,7 +206,7 @@ static __attribute__((noinline)) orion_status_t take_bulk(orion_channel_t *chann
     return ORION_OK;
 }
 
-static inline orion_status_t take(orion_channel_t *channel, orion_message_t *message)
+static inline orion_status_t take_one(orion_channel_t *channel, orion_message_t *message)
 {
     const orion_record_t *record;
     channel->in.copy = message->copy;
@@ -136,10 +216,14 @@ static inline orion_status_t take(orion_channel_t *channel, orion_message_t *mes
     uint32_t opcode = record->opcode, kind = opcode & 7;
     uint32_t payload = orion_record_payload_bytes(record), padding = opcode >> ORION_CHANNEL_PADDING_SHIFT & 7;
     uint32_t extra = (opcode & ORION_CHANNEL_BULK) != 0 ? (uint32_t)sizeof(orion_bulk_place_t) : 0;
-    if (__builtin_expect(kind - 1 > ORION_CHANNEL_PART - 1 || payload < extra + padding, 0))
+    if (__builtin_expect(kind - 1 > ORION_CHANNEL_FILLED - 1 || payload < extra + padding, 0))
         return broken(channel, "a record is no message");
     if (__builtin_expect(kind == ORION_MESSAGE_CALL && record->slot >= ORION_CHANNEL_CALLS, 0))
         return broken(channel, "a call names a reply slot that does not exist");
+    if (__builtin_expect(kind == ORION_CHANNEL_FILLED, 0))
+        return take_filled(channel, message);
+    if (__builtin_expect(channel->pieces.filling, 0))
+        return broken(channel, "it began a message and did not complete it");
     if (__builtin_expect(extra != 0, 0))
         return take_bulk(channel, message, record, payload - padding);
     if (__builtin_expect(kind == ORION_CHANNEL_PART, 0))
@@ -150,34 +234,42 @@ static inline orion_status_t take(orion_channel_t *channel, orion_message_t *mes
     return ORION_OK;
 }
 
-/* ---- waiting ---- */
-
-static bool looks(orion_channel_t *channel, uint32_t count)
+static inline orion_status_t take(orion_channel_t *channel, orion_message_t *message)
 {
-    uint32_t tail = channel->in.tail;
-    for (uint32_t i = 0; i < count; i++) {
-        if (orion_load_relaxed(&channel->peer->head) != tail)
-            return true;
-        orion_cpu_relax();
-    }
-    return false;
+    orion_status_t status = take_one(channel, message);
+    if (status == ORION_AGAIN && channel->pieces.filling)
+        status = take_one(channel, message); /* it may be complete by now */
+    return status;
 }
 
-bool orion_channel_ready(orion_channel_t *channel, uint32_t count)
+/* ---- waiting ---- */
+
+bool orion_channel_ready(orion_channel_t *channel, uint32_t look_ns)
 {
     if (orion_load_relaxed(channel->state) == ORION_CHANNEL_FORKED || !orion_lock_try(&channel->receive_lock))
         return false; /* another thread is about to take what comes */
     if (channel->net != NULL) {
         orion_net_look(channel);
-        count = 1;
+        look_ns = 0;
     }
-    bool ready = looks(channel, channel->policy.single ? 1 : count);
+    orion_wait_place_t where = orion_channel_place(channel, &channel->peer->head, NULL);
+    bool ready = orion_wait_look(&channel->policy, &where, channel->in.tail, look_ns);
     orion_lock_leave(&channel->receive_lock);
     return ready;
 }
 
+/* Says which message is being copied to somebody who has no room for it. */
+static orion_status_t ask_for_room(orion_channel_t *channel, orion_message_t *message)
+{
+    describe_kept(channel, message);
+    message->data = NULL;
+    message->bytes = 0;
+    message->bulk.bytes = filling_place(channel).bytes;
+    return ORION_TOO_BIG;
+}
+
 static __attribute__((noinline)) orion_status_t receive_slow(orion_channel_t *channel, int64_t timeout_ns,
-                                                             orion_message_t *message)
+                                                             orion_message_t *message, into_t *into)
 {
     int64_t deadline = orion_deadline(timeout_ns);
     orion_wait_place_t where = orion_channel_place(channel, &channel->peer->head, &channel->sleeping);
@@ -192,6 +284,11 @@ static __attribute__((noinline)) orion_status_t receive_slow(orion_channel_t *ch
         publish_tail(channel); /* nothing to read: let the other side have all of the ring */
     }
     for (;;) {
+        if (into != NULL && channel->pieces.filling) {
+            if (filling_place(channel).bytes > into->capacity)
+                return ask_for_room(channel, message);
+            copy_along(channel, into, deadline);
+        }
         int64_t left = orion_time_left(deadline);
         orion_status_t ended = ORION_OK;
         if (left <= 0) {
@@ -230,7 +327,8 @@ static inline void count_streak(orion_channel_t *channel, const orion_message_t 
     channel->sent = sent;
 }
 
-orion_status_t orion_channel_receive(orion_channel_t *channel, int64_t timeout_ns, orion_message_t *message)
+static inline orion_status_t receive(orion_channel_t *channel, int64_t timeout_ns, orion_message_t *message,
+                                     into_t *into)
 {
     uint32_t state = orion_load_relaxed(channel->state);
     if (__builtin_expect(state != ORION_CHANNEL_LIVE, 0)) {
@@ -251,7 +349,7 @@ orion_status_t orion_channel_receive(orion_channel_t *channel, int64_t timeout_n
     if (status == ORION_AGAIN && channel->streak >= STREAM)
         status = let_gather(channel, message);
     if (status == ORION_AGAIN) {
-        status = state == ORION_CHANNEL_LIVE ? receive_slow(channel, timeout_ns, message)
+        status = state == ORION_CHANNEL_LIVE ? receive_slow(channel, timeout_ns, message, into)
                                              : orion_channel_state(channel);
     }
     if (__builtin_expect(status == ORION_OK, 1))
@@ -260,7 +358,12 @@ orion_status_t orion_channel_receive(orion_channel_t *channel, int64_t timeout_n
     return status;
 }
 
-void orion_message_release(orion_message_t *message)
+orion_status_t orion_channel_receive(orion_channel_t *channel, int64_t timeout_ns, orion_message_t *message)
+{
+    return receive(channel, timeout_ns, message, NULL);
+}
+
+static void give_back(orion_message_t *message)
 {
     if (message->reference != 0)
         orion_place_release(message->channel, message->reference);
@@ -268,6 +371,28 @@ void orion_message_release(orion_message_t *message)
         free(message->assembled);
     message->reference = 0;
     message->assembled = NULL;
+}
+
+orion_status_t orion_channel_receive_into(orion_channel_t *channel, int64_t timeout_ns, void *to, size_t capacity,
+                                          orion_message_t *message)
+{
+    into_t into = {.to = to, .capacity = capacity};
+    orion_status_t status = receive(channel, timeout_ns, message, &into);
+    if (status != ORION_OK || message->bulk.data == NULL || message->bulk.bytes > capacity)
+        return status;
+    size_t bytes = message->bulk.bytes;
+    bool whole = message->data == message->bulk.data;
+    memcpy(into.to + into.done, (const uint8_t *)message->bulk.data + into.done, bytes - into.done);
+    give_back(message);
+    message->bulk.data = to;
+    if (whole)
+        message->data = to;
+    return ORION_OK;
+}
+
+void orion_message_release(orion_message_t *message)
+{
+    give_back(message);
     message->data = message->bulk.data = NULL;
     message->bytes = message->bulk.bytes = 0;
 }

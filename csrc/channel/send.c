@@ -4,6 +4,11 @@
 
 #include "channel/channel.h"
 
+/* A copy this long takes some microseconds, and the receiver may begin before it has ended; each step is shown to it. */
+#define ALONG_BYTES (64u * 1024u)
+#define STEP_BYTES (16u * 1024u)
+#define LONG_BYTES (512u * 1024u) /* from here on in longer steps */
+#define LONG_STEP_BYTES (64u * 1024u)
 #define PIECE_BYTES (256u * 1024u) /* of a message that no block has room for: some of them are on their way at once */
 
 /* ---- the ring; under the send lock ---- */
@@ -146,15 +151,48 @@ static orion_status_t put_pieces(orion_channel_t *channel, const uint8_t *data, 
     return ORION_OK;
 }
 
+/* Into a block whose message has been announced: nothing that follows can fail. */
+static void fill(orion_channel_t *channel, uint8_t *to, const uint8_t *from, size_t bytes)
+{
+    size_t step = bytes < LONG_BYTES ? STEP_BYTES : LONG_STEP_BYTES;
+    for (size_t at = 0; at < bytes; at += step) {
+        memcpy(to + at, from + at, bytes - at < step ? bytes - at : step);
+        /* release: pairs with the acquire in copy_along */
+        orion_store_release(&channel->own->filled, (uint32_t)((at + step) / ORION_FILLED_PAGE));
+    }
+}
+
+/* A long message is announced, then copied: its receiver wakes up and copies along meanwhile. */
+static orion_status_t put_along(orion_channel_t *channel, const outgoing_t *m, uint16_t slot, uint32_t sequence,
+                                orion_block_t *block, const orion_bulk_t *bulk, int64_t deadline)
+{
+    static const outgoing_t filled = {.kind = ORION_CHANNEL_FILLED};
+    orion_record_t *both; /* room for both records: the second cannot fail */
+    uint32_t bytes = 2 * ORION_RECORD_HEADER + (uint32_t)sizeof(*m->place) + m->bytes;
+    orion_status_t status = orion_channel_claim(channel, bytes, deadline, &both);
+    if (status != ORION_OK)
+        return status;
+    orion_store_relaxed(&channel->own->filled, 0); /* ordered by the record that names the message */
+    status = put(channel, m, slot, sequence, 0);
+    if (status != ORION_OK)
+        return status;
+    fill(channel, orion_block_data(block), bulk->data, bulk->bytes);
+    return put(channel, &filled, ORION_SLOT_NONE, 0, 0);
+}
+
 static orion_status_t put_bulk(orion_channel_t *channel, outgoing_t *m, const orion_bulk_t *bulk, uint16_t slot,
                                uint32_t sequence, int64_t deadline)
 {
     orion_bulk_place_t place;
     orion_block_t *copied = NULL;
+    bool along = channel->net == NULL && bulk->block == NULL && bulk->bytes >= ALONG_BYTES;
     m->place = &place;
-    orion_status_t status = orion_bulk_place(channel, bulk, true, deadline, &place, &copied);
+    orion_status_t status = along ? orion_bulk_reserve(channel, bulk->bytes, deadline, &place, &copied)
+                                  : orion_bulk_place(channel, bulk, true, deadline, &place, &copied);
     if (status == ORION_OK) {
-        status = put(channel, m, slot, sequence, deadline);
+        place.filling = along;
+        status = along ? put_along(channel, m, slot, sequence, copied, bulk, deadline)
+                       : put(channel, m, slot, sequence, deadline);
         if (status != ORION_OK)
             orion_block_unrefer(channel, &place);
         if (copied != NULL)

@@ -5,7 +5,7 @@
 #include "base/clock.h"
 #include "base/sys.h"
 
-#define FIRST_LOOKS 32     /* about a microsecond of pauses before the clock is read at all */
+#define FIRST_LOOKS 32     /* before the clock is read at all; a pause takes 15 to 35 ns, as processors differ */
 #define LOOKS_PER_CLOCK 16 /* about half a microsecond */
 #define BUDGET_START_NS 16000
 #define BUDGET_MIN_NS 1000 /* below it there is no spinning beyond the first looks */
@@ -70,6 +70,20 @@ static bool move_away(orion_wait_t *wait)
         wait->move_pause_ns = MOVE_PAUSE_MAX_NS;
     wait->move_at_ns = now + wait->move_pause_ns;
     return orion_cpu_leave(orion_cpu_current());
+}
+
+bool orion_wait_look(const orion_wait_policy_t *policy, const orion_wait_place_t *place, uint32_t old, uint32_t look_ns)
+{
+    if (looks(place->word, old, 1))
+        return true;
+    if (!policy->spin || alone(policy, place))
+        return false;
+    int64_t end = orion_clock_ns() + look_ns;
+    do {
+        if (looks(place->word, old, LOOKS_PER_CLOCK))
+            return true;
+    } while (orion_clock_ns() < end);
+    return false;
 }
 
 static void announce(const orion_wait_place_t *place, uint32_t change)

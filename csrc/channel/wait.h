@@ -51,6 +51,11 @@ typedef struct orion_wait_place {
 orion_status_t orion_wait_changed(orion_wait_t *wait, const orion_wait_policy_t *policy,
                                   const orion_wait_place_t *place, uint32_t old, int64_t limit_ns);
 
+/* Looks at *word for about look_ns (at least once) without ever sleeping: *word != old. Once only where both sides share
+ * a processor: the other side cannot change it meanwhile. */
+bool orion_wait_look(const orion_wait_policy_t *policy, const orion_wait_place_t *place, uint32_t old,
+                     uint32_t look_ns);
+
 /* After the release store that a sleeper may be waiting for, before the load of its flag. With membarrier only the
  * compiler has to be held: the sleeper's barrier orders this processor. */
 static inline void orion_wake_order(bool membarrier)

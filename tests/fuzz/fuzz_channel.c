@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Any bytes as what the other side of a channel wrote: the first byte says whether as its ring or as its answer to our
- * call. Messages that come out are whole, and their bulk lies within the other side's extent. */
+/* Any bytes as what the other side of a channel wrote: the first byte says whether as its ring (and how much it claims to
+ * have filled of a message that we copy along) or as its answer to our call. Messages that come out are whole, and their bulk lies within the other side's extent. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,6 +8,7 @@
 
 #define EPOCH 7u
 #define EXTENT_BYTES 600u /* from malloc: the sanitizer watches its ends */
+#define ROOM_BYTES 300u
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -59,8 +60,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         uint32_t bytes = (uint32_t)(size - 1 < 65536 ? size - 1 : 65536) & ~7u;
         memcpy(orion_channel_ring(peer), data + 1, bytes);
         peer->head = bytes;
-        while (orion_channel_receive(channel, 0, &message) == ORION_OK)
+        peer->filled = data[0] >> 2;
+        uint8_t *to = malloc(ROOM_BYTES);
+        while ((data[0] & 2) != 0 ? orion_channel_receive_into(channel, 1000, to, ROOM_BYTES, &message) == ORION_OK
+                                  : orion_channel_receive(channel, 0, &message) == ORION_OK)
             use(&message);
+        free(to);
         memset(orion_channel_ring(peer), 0, bytes);
     } else {
         orion_reply_t *reply = orion_channel_slot(peer, 0);

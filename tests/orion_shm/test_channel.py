@@ -371,6 +371,26 @@ def test_what_is_no_array_is_said_and_dropped(ends: Ends) -> None:
     assert ends.server.recv(SECONDS) == b"next"
 
 
+def test_long_bytes_arrive_while_they_are_copied(ends: Ends) -> None:
+    sent = [os.urandom(size) for size in (65_535, 65_536, 1 << 20, (3 << 20) + 7)]
+    got: list[Any] = []
+
+    def receive() -> None:
+        got.extend(ends.server.recv(SECONDS) for _ in range(2 * len(sent)))
+
+    readers = [threading.Thread(target=receive) for _ in range(2)]  # one may take the other's
+    for reader in readers:
+        reader.start()
+    for data in sent * 2:
+        ends.client.send(data)
+        ends.client.send_array(np.frombuffer(data, "u1"))
+    for reader in readers:
+        reader.join()
+    arrays = [each for each in got if isinstance(each, np.ndarray)]
+    assert sorted(each for each in got if isinstance(each, bytes)) == sorted(sent * 2)
+    assert sorted(each.tobytes() for each in arrays) == sorted(sent * 2)
+
+
 # ---- objects
 
 
@@ -386,6 +406,23 @@ def test_objects_with_large_buffers_arrive(ends: Ends) -> None:
     strided = np.arange(1000)[::2]
     ends.client.send_object([strided] * 3)
     np.testing.assert_array_equal(ends.server.recv(SECONDS)[2], strided)
+
+
+def test_long_pickles_without_buffers_arrive_both_ways(served: Ends) -> None:
+    for count in (1, 500, 5_000, 500_000):  # in a record, in the arena
+        assert served.client.call_object({"numbers": list(range(count))}) == {
+            "numbers": list(range(count))
+        }
+    got = served.client.call_object([np.arange(500_000), "beside"])
+    np.testing.assert_array_equal(got[0], np.arange(500_000))
+
+
+def test_an_object_is_no_array(ends: Ends) -> None:
+    ends.client.send_object({1: 2})
+    with pytest.raises(TypeError, match="no array"):
+        ends.server.recv_array(SECONDS)
+    ends.client.send_object({1: 2})
+    assert ends.server.recv(SECONDS) == {1: 2}
 
 
 def test_objects_are_not_unpickled_unless_allowed(name: str) -> None:

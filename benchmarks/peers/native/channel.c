@@ -61,8 +61,9 @@ static void channel_call(const void *out, void *in, size_t bytes)
 
 static void channel_answer(void *buffer, size_t bytes)
 {
-    must(orion_channel_receive(channel, -1, &message), "receive");
-    memcpy(buffer, message.data, bytes);
+    must(orion_channel_receive_into(channel, -1, buffer, bytes, &message), "receive");
+    if (message.data != buffer)
+        memcpy(buffer, message.data, bytes);
     must(orion_channel_reply(channel, &message, ORION_MESSAGE_REPLY, 1, buffer, bytes, NULL, -1), "reply");
     orion_message_release(&message);
 }
@@ -74,8 +75,9 @@ static void channel_send(const void *out, size_t bytes)
 
 static void channel_receive(void *buffer, size_t bytes)
 {
-    must(orion_channel_receive(channel, -1, &message), "receive");
-    memcpy(buffer, message.data, bytes);
+    must(orion_channel_receive_into(channel, -1, buffer, bytes, &message), "receive");
+    if (message.data != buffer)
+        memcpy(buffer, message.data, bytes);
     orion_message_release(&message);
 }
 

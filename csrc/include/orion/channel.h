@@ -118,6 +118,12 @@ typedef struct orion_message {
 orion_status_t orion_channel_send(orion_channel_t *channel, uint32_t tag, const void *data, size_t bytes,
                                   const orion_bulk_t *bulk, int64_t timeout_ns);
 orion_status_t orion_channel_receive(orion_channel_t *channel, int64_t timeout_ns, orion_message_t *message_p);
+/* The same for who wants a long message in memory of its own: its bulk goes to `to`, along with the sender's copying, which
+ * is faster than receiving it and then copying; bulk.data (and data, of a message that is nothing else) is `to`.
+ * ORION_TOO_BIG: a message is being copied whose bulk.bytes are more than `capacity`; nothing was done: call again with
+ * that much room, or orion_channel_receive. What does not fit and is complete stays in shared memory, as there. */
+orion_status_t orion_channel_receive_into(orion_channel_t *channel, int64_t timeout_ns, void *to, size_t capacity,
+                                          orion_message_t *message_p);
 void orion_message_release(orion_message_t *message);
 /* Takes the bulk out of the message: it stays valid until orion_held_release, also after orion_channel_free. */
 typedef struct orion_held orion_held_t;
@@ -139,10 +145,10 @@ orion_status_t orion_channel_reply(orion_channel_t *channel, const orion_message
                                    uint32_t tag, const void *data, size_t bytes, const orion_bulk_t *bulk,
                                    int64_t timeout_ns);
 
-/* Looks `looks` times, some 30 ns apart, whether a message (or the reply to a call) is there, without a system call.
- * Over tcp and ucx it looks at the stream, once. */
-bool orion_channel_ready(orion_channel_t *channel, uint32_t looks);
-bool orion_channel_call_ready(orion_channel_t *channel, uint64_t call, uint32_t looks);
+/* Is a message (or the reply to a call) there? Looks for about look_ns, 0 = once, without a system call; once, too, where
+ * looking does not pay because both sides share a processor. Over tcp and ucx it looks at the stream, once. */
+bool orion_channel_ready(orion_channel_t *channel, uint32_t look_ns);
+bool orion_channel_call_ready(orion_channel_t *channel, uint64_t call, uint32_t look_ns);
 
 /* ---- event loops ---- */
 

@@ -88,13 +88,15 @@ static void put_bulk(target_t *t)
 {
     orion_channel_t *a = t->p.a, *b = t->p.b;
     uint64_t r = check_random(&t->random);
-    orion_record_t header = {64, (uint16_t)((r % 4) | ORION_CHANNEL_BULK | (r >> 4 & 0xf0)), (uint16_t)(r >> 20 & 63),
+    orion_record_t header = {64, (uint16_t)((r % 5) | ORION_CHANNEL_BULK | (r >> 4 & 0xf0)), (uint16_t)(r >> 20 & 63),
                              1, a->out.epoch};
     orion_bulk_place_t place = {.offset = check_random(&t->random) % 3 == 0 ? r : r % 9000,
                                 .bytes = (r >> 32) % 5 == 0 ? check_random(&t->random) : (r >> 36) % 9000,
                                 .extent = (r >> 50) % 3 == 0 ? ORION_EXTENT_PIECES : (uint32_t)(r >> 52) % 3,
                                 .reference = (uint32_t)(r >> 8) % 1100,
-                                .generation = (uint32_t)(r >> 60)};
+                                .generation = (uint32_t)(r >> 60),
+                                .filling = (uint32_t)(r >> 59) & 1};
+    orion_store_relaxed(&a->own->filled, (uint32_t)(r >> 40));
     uint32_t at = b->in.tail & (ORION_CHANNEL_RING_BYTES - 1);
     if (at + 64 > ORION_CHANNEL_RING_BYTES)
         return;
@@ -120,12 +122,14 @@ static void put_answer(target_t *t)
 static bool use(target_t *t)
 {
     orion_channel_t *b = t->p.b;
-    static uint8_t data[2000];
+    static uint8_t data[2000], into[5000];
     orion_message_t *m = &t->message;
     orion_status_t status = ORION_OK;
     volatile uint32_t sum = 0;
     for (int i = 0; i < 8 && status == ORION_OK; i++) {
-        status = orion_channel_receive(b, 0, m);
+        status = i % 2 == 0 ? orion_channel_receive(b, 0, m) : orion_channel_receive_into(b, 0, into, sizeof(into), m);
+        if (status == ORION_TOO_BIG)
+            status = orion_channel_receive(b, 0, m);
         if (status != ORION_OK)
             break;
         const uint8_t *bytes = m->data, *bulk = m->bulk.data;
@@ -227,6 +231,55 @@ static void garbage_that_changes_while_it_is_read_is_no_worse(void)
     pair_close(&t.p);
 }
 
+/* A record of the given kind as the hostile end's next one; NULL: no place. */
+static void put_record(orion_channel_t *a, uint32_t kind, const orion_bulk_place_t *place)
+{
+    orion_record_t *record;
+    uint32_t extra = place != NULL ? sizeof(*place) : 0;
+    MUST(orion_channel_claim(a, ORION_RECORD_HEADER + extra, 0, &record) == ORION_OK);
+    record->opcode = (uint16_t)(kind | (place != NULL ? ORION_CHANNEL_BULK | ORION_CHANNEL_WHOLE : 0));
+    record->slot = ORION_SLOT_NONE;
+    record->sequence = 0;
+    if (place != NULL)
+        memcpy(orion_record_payload(record), place, sizeof(*place));
+    orion_channel_commit(a);
+}
+
+static void a_message_that_is_announced_and_not_filled_holds_up_nobody(void)
+{
+    static target_t t;
+    static uint8_t to[8192];
+    orion_bulk_place_t place = {.bytes = 8192, .reference = 5, .generation = 1, .filling = 1};
+    for (int how = 0; how < 3; how++) {
+        attach(&t);
+        orion_channel_t *a = t.p.a, *b = t.p.b;
+        orion_message_t *m = &t.message;
+        if (how > 0)
+            put_record(a, ORION_MESSAGE_SEND, &place);
+        if (how == 1) {
+            for (uint32_t pages = 0; pages < 3; pages++) { /* more than it announced, at last */
+                orion_store_release(&a->own->filled, pages);
+                CHECK_EQUAL(orion_channel_receive(b, 0, m), ORION_TIMEOUT);
+                CHECK_EQUAL(orion_channel_receive_into(b, 1000000, to, sizeof(to), m), ORION_TIMEOUT);
+                CHECK_EQUAL(orion_channel_receive_into(b, 1000000, to, 100, m), ORION_TOO_BIG);
+                CHECK_EQUAL(m->bulk.bytes, sizeof(to));
+            }
+            orion_store_release(&a->own->filled, 0xffffffffu);
+            CHECK_EQUAL(orion_channel_receive_into(b, 1000000, to, sizeof(to), m), ORION_TIMEOUT);
+            put_record(a, ORION_CHANNEL_FILLED, NULL);
+            CHECK_EQUAL(orion_channel_receive_into(b, 0, to, sizeof(to), m), ORION_OK);
+            CHECK(m->data == to && m->bytes == sizeof(to));
+            orion_message_release(m);
+        }
+        /* completed without a beginning; begun and not completed */
+        put_record(a, how < 2 ? ORION_CHANNEL_FILLED : ORION_MESSAGE_SEND, NULL);
+        CHECK_EQUAL(orion_channel_receive(b, 0, m), ORION_PROTOCOL);
+        CHECK(strstr(orion_channel_why(b, NULL), "complete") != NULL);
+        pair_close(&t.p);
+        t.p = (pair_t){NULL, NULL};
+    }
+}
+
 static void packets_that_make_no_sense_end_the_channel(void)
 {
     static const uint8_t nonsense[][24] = {{9}, {3, 0, 0, 0, 7}, {3}, {4, 0}, {0}};
@@ -262,5 +315,6 @@ static void extents_that_are_no_sealed_memory_are_refused(void)
 }
 
 CHECK_MAIN(CASE(garbage_everywhere_is_a_protocol_error_at_most),
-           CASE(garbage_that_changes_while_it_is_read_is_no_worse), CASE(packets_that_make_no_sense_end_the_channel),
-           CASE(extents_that_are_no_sealed_memory_are_refused))
+           CASE(garbage_that_changes_while_it_is_read_is_no_worse),
+           CASE(a_message_that_is_announced_and_not_filled_holds_up_nobody),
+           CASE(packets_that_make_no_sense_end_the_channel), CASE(extents_that_are_no_sealed_memory_are_refused))

@@ -31,8 +31,10 @@ static orion_channel_t *open_end(int socket)
 static orion_status_t serve(orion_channel_t *channel)
 {
     static orion_message_t m;
-    for (;;) {
-        orion_status_t status = orion_channel_receive(channel, -1, &m);
+    static uint8_t to[12 * LARGE];
+    for (uint32_t i = 0;; i++) {
+        orion_status_t status = i % 2 == 0 ? orion_channel_receive(channel, -1, &m)
+                                           : orion_channel_receive_into(channel, -1, to, sizeof(to), &m);
         if (status == ORION_OK && m.kind == ORION_MESSAGE_CALL)
             status = orion_channel_reply(channel, &m, ORION_MESSAGE_REPLY, m.tag, m.data, m.bytes, NULL, -1);
         if (status != ORION_OK)

@@ -139,7 +139,7 @@ def test_controller_is_told_of_vgpus_that_containers_have_and_do_not_use(plugin:
     with RawClient(door(row)):
         assert reported() == (8, 1, row["memory"] // 2)
     plugin.ask("release", allocation=row["id"])
-    assert reported() == (8, 0)
+    assert reported() == (8, 0, 0)
 
 
 def test_vgpus_of_containers_are_kept_free_for_them(plugin: Plugin) -> None:

@@ -151,8 +151,8 @@ def _aside(device: Device) -> str:
 
 
 def reserve(device: Device, slots: Collection[int]) -> None:
-    """The slots are a container's from now on, and whoever had one of them from elsewhere has another one: slots are but
-    numbers. Where none is free it stays, and the container has to wait for its end."""
+    """The slots are a container's from now on. Who had one of them from elsewhere takes another: slots are but numbers.
+    Where none is free it stays, and the container has to wait for its end."""
     device.reserved |= set(slots)
     for slot in device.leases.keys() & set(slots):
         lease = device.leases[slot]

@@ -150,20 +150,6 @@ def _aside(device: Device) -> str:
     return f", {len(device.reserved)} more are set aside for containers" if device.reserved else ""
 
 
-def reserve(device: Device, slots: Collection[int]) -> None:
-    """The slots are a container's from now on. Who had one of them from elsewhere takes another: slots are but numbers.
-    Where none is free it stays, and the container has to wait for its end."""
-    device.reserved |= set(slots)
-    for slot in device.leases.keys() & set(slots):
-        lease = device.leases[slot]
-        taken = device.reserved | device.leases.keys()
-        free = next((s for s in range(device.slots) if s not in taken), None)
-        if free is not None and not lease.allocated:
-            del device.leases[slot]
-            lease.slot = free
-            device.leases[free] = lease
-
-
 def open_lease(
     device: Device, limits: Limits, vgpu: int = 0, among: Collection[int] | None = None
 ) -> Lease:
@@ -197,3 +183,17 @@ def open_lease(
     lease = Lease(device, slot, limits, allocated)
     device.leases[lease.slot] = lease
     return lease
+
+
+def reserve(device: Device, slots: Collection[int]) -> None:
+    """The slots are a container's from now on. Who had one of them from elsewhere takes another: slots are but numbers.
+    Where none is free it stays, and the container has to wait for its end."""
+    device.reserved |= set(slots)
+    for slot in device.leases.keys() & set(slots):
+        lease = device.leases[slot]
+        taken = device.reserved | device.leases.keys()
+        free = next((s for s in range(device.slots) if s not in taken), None)
+        if free is not None and not lease.allocated:
+            del device.leases[slot]
+            lease.slot = free
+            device.leases[free] = lease

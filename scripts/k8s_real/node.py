@@ -66,11 +66,9 @@ class Program:
     def start(self) -> None:
         """Once more, if it was killed."""
         self.killed = False
-        file = f"/run/{self.name}.pid"
-        note = ["sh", "-c", 'echo $$ > "$0"; exec "$@"', file]
         with open(self.log, "a") as log:
             self.process = subprocess.Popen(
-                [*self.node.enter, *note, *self.command],
+                [*self.node.enter, *self.command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -80,9 +78,12 @@ class Program:
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
         """Sends a signal, and waits for its end."""
+        self.check()
         self.killed = True
-        kill = f'kill -{number.value} "$(cat /run/{self.name}.pid)"'
-        self.node.run("sh", "-c", kill)
+        nsenter = self.process.pid  # its one child is the program, as soon as it has entered
+        children = Path(f"/proc/{nsenter}/task/{nsenter}/children")
+        wait_for(lambda: bool(children.read_text()), f"{self.name} to begin", STOP_SECONDS)
+        os.kill(int(children.read_text()), number)
         try:
             self.process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
@@ -148,6 +149,7 @@ class Node:
             raise CannotRun(f"the machine refuses namespaces or mounts: {why}")
         children = Path(f"/proc/{self._init.pid}/task/{self._init.pid}/children").read_text()
         self.init_pid = int(children.split()[0])
+        self.root = Path("/proc", str(self.init_pid), "root")  # as its processes see files
         names = ("--mount", "--net", "--pid", "--ipc", "--uts")
         self.enter = ["nsenter", "--target", str(self.init_pid), *names]
 
@@ -183,19 +185,14 @@ class Node:
 
     def write(self, path: str, text: str) -> None:
         """A file within the node."""
-        file = Path(f"/proc/{self.init_pid}/root{path}")
+        file = self.root / path.lstrip("/")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
-
-    def read(self, path: str) -> str:
-        """A file's content within the node; empty without the file."""
-        file = Path(f"/proc/{self.init_pid}/root{path}")
-        return file.read_text() if file.exists() else ""
 
     def pids(self, word: str) -> list[int]:
         """The node's processes, as it numbers them, one of whose arguments ends so."""
         found = []
-        for file in Path(f"/proc/{self.init_pid}/root/proc").glob("[0-9]*/cmdline"):
+        for file in (self.root / "proc").glob("[0-9]*/cmdline"):
             with contextlib.suppress(OSError):  # it has ended
                 words = file.read_text(errors="replace").split("\0")
                 if any(one.endswith(f"/{word}") for one in words):

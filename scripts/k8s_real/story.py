@@ -176,8 +176,8 @@ def server_killed(ask: Asking) -> None:
 
 def replaced(ask: Asking) -> None:
     """The DaemonSets' pods are deleted. Programs survive plugin and controller, not their server."""
-    ask.start_job("with-socket", "socket", "faults", "forever")
     ask.start_job("with-lease", "network", "faults", "forever")
+    ask.start_job("with-socket", "socket", "faults", "forever")  # beside a lease of the controller
     ids = {one["id"] for one in ask.leases()}
     must(len(ids) == 1, f"one program has a lease, and the controller has {len(ids)}")
     delete = ("kubectl", *SYSTEM, "delete", "pod", "-l")

@@ -29,7 +29,7 @@ from typing import Any
 
 from . import errors, wire
 from .errors import OrionServerError, Refusal
-from .ledger import Device, Lease, open_lease
+from .ledger import Device, Lease, open_lease, reserve
 from .limits import Policy, limits_of_wishes
 from .paths import SOCKET_NAME, listen
 from .tokens import Token
@@ -295,7 +295,7 @@ class Allocations:
 
     def _keep(self, allocation: Allocation) -> None:
         self._all[allocation.id] = allocation
-        self._device.reserved |= set(allocation.slots)
+        reserve(self._device, allocation.slots)
         if allocation.listener is not None:
             self._open_door(allocation.listener, allocation)
 

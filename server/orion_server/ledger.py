@@ -63,6 +63,7 @@ class Lease:
     device: Device
     slot: int
     limits: Limits
+    allocated: bool = False  # of a container: the slot is one of its own
     extents: dict[int, int] = field(default_factory=dict)  # address -> bytes
     granted: int = 0  # extents, and what book() and carry() have added
 
@@ -168,6 +169,7 @@ def open_lease(
             DEVICE_UNAVAILABLE,
             several(vgpu),
         )
+    allocated = among is not None
     if among is None:
         among = [slot for slot in range(device.slots) if slot not in device.reserved]
     slot = next((slot for slot in among if slot not in device.leases), None)
@@ -186,6 +188,20 @@ def open_lease(
             f"{limits.memory >> 20} MiB cannot be promised: other clients leave {left >> 20} MiB of "
             f"{device.memory >> 20}; ask for less with ORION_GMEM, or wait for a client to end",
         )
-    lease = Lease(device, slot, limits)
+    lease = Lease(device, slot, limits, allocated)
     device.leases[lease.slot] = lease
     return lease
+
+
+def reserve(device: Device, slots: Collection[int]) -> None:
+    """The slots are a container's from now on. Who had one of them from elsewhere takes another: slots are but numbers.
+    Where none is free it stays, and the container has to wait for its end."""
+    device.reserved |= set(slots)
+    for slot in device.leases.keys() & set(slots):
+        lease = device.leases[slot]
+        taken = device.reserved | device.leases.keys()
+        free = next((s for s in range(device.slots) if s not in taken), None)
+        if free is not None and not lease.allocated:
+            del device.leases[slot]
+            lease.slot = free
+            device.leases[free] = lease

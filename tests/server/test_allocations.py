@@ -150,6 +150,19 @@ def test_vgpus_of_containers_are_kept_free_for_them(plugin: Plugin) -> None:
             RawClient(plugin.server.socket)
 
 
+def test_container_gets_its_vgpu_although_a_program_from_elsewhere_had_the_number(
+    plugin: Plugin,
+) -> None:
+    with RawClient(plugin.server.socket) as first:
+        (before,) = plugin.server.status()["clients"]
+        row = plugin.allocate(before["vgpu"])
+        with RawClient(door(row)):
+            vgpus = {c["session"]: c["vgpu"] for c in plugin.server.status()["clients"]}
+            assert vgpus.pop(before["session"]) != before["vgpu"]
+            assert list(vgpus.values()) == [before["vgpu"]]
+        assert first.call("cuMemGetInfo_v2")[0] == 0
+
+
 def test_vgpu_given_out_anew_ends_who_had_it(plugin: Plugin) -> None:
     old = plugin.allocate(1, 2)
     with closing(RawClient(door(old))) as client:

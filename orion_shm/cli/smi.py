@@ -168,7 +168,7 @@ def clients_table(clients: Sequence[dict[str, Any]], now: float) -> Table:
             client["session"],
             client["pid"],
             client.get("host_pid") or "-",
-            client["worker_pid"],
+            client["worker_pid"] or "-",
             client["command"][:40],
             client["device"],
             format_bytes(client["memory_used"]),

@@ -202,7 +202,8 @@ def show_lines(server: Embedded, stop: Stop) -> None:
     """One line for each program that comes or goes."""
     known: dict[int, dict[str, Any]] = {}
     while not stop.wait(REFRESH_SECONDS):
-        now = {client["session"]: client for client in status_of(server)["clients"]}
+        clients = status_of(server)["clients"]
+        now = {client["session"]: client for client in clients if client["worker_pid"]}
         for session in now.keys() - known.keys():
             client = now[session]
             print(

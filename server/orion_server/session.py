@@ -191,7 +191,7 @@ class Session:
             "session": self.id,
             "pid": self.hello.pid or self.pid,  # as the program sees itself
             "host_pid": self.pid or None,  # as this host does
-            "worker_pid": self.worker.pid or None,
+            "worker_pid": self.worker.pid or None,  # whoever signals 0 signals himself
             "uid": self.uid if self.uid >= 0 else None,
             "command": self.hello.command,
             "device": self.lease.device.index,

@@ -23,7 +23,10 @@ PROGRAMS = 6  # two of them wait
 VICTIMS = ("controller", "agent", "exporter", "worker", "program", "waiting")
 
 
-def kill(pid: int) -> None:
+def kill(pid: int | None) -> None:
+    """None: it is not there yet. Never 0, which would be all of us."""
+    if not pid:
+        return
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
 

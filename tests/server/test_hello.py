@@ -8,6 +8,7 @@ import signal
 import socket
 import struct
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -113,14 +114,20 @@ def test_prepared_worker_needs_nobody_to_begin(make_server):
         zygote = int(Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[1])
         assert client.call("orionDescribe")[0] == 0
     server.wait_idle()
-    wait_for(lambda: len(server.processes()) == 3, 5.0, "another worker is ready")
+    wait_for(lambda: len(server.processes()) == 3, 20.0, "another worker is ready")
     os.kill(zygote, signal.SIGSTOP)
     try:
         client = RawClient(server.socket)
         assert client.call("orionDescribe")[0] == 0
+        with ThreadPoolExecutor(1) as pool:
+            late = pool.submit(RawClient, server.socket)
+            wait_for(lambda: len(server.status()["clients"]) == 2, 20.0, "a second one comes")
+            assert server.status()["clients"][1]["worker_pid"] is None, "never 0: who signals that?"
+            os.kill(zygote, signal.SIGCONT)
+            late.result(20).close()
     finally:
         os.kill(zygote, signal.SIGCONT)
-    wait_for(lambda: len(server.processes()) == 4, 5.0, "another worker is ready")
+    wait_for(lambda: len(server.processes()) == 4, 20.0, "another worker is ready")
     client.close()
 
 

@@ -47,6 +47,17 @@ def test_stream(benchmark: Any, native: Callable[..., Figures]) -> None:
     assert figures["plain_ping_64_ratio"]["median"] > 0
 
 
+def test_channel_net(benchmark: Any, native: Callable[..., Figures]) -> None:
+    """Channels over tcp and ucx beside a bare socket."""
+    library = ucx_wheel.library()
+    environment = {"ORION_LIBUCP": library} if library else {}
+    figures = benchmark.pedantic(
+        native, args=("channel_net",), kwargs=environment, rounds=1, iterations=1
+    )
+    benchmark.extra_info["figures"] = figures
+    assert figures["tcp_call_48_ratio"]["median"] > 0
+
+
 def perftest(library: Path, size: int) -> float | None:
     """Median microseconds of a round trip by the wheel's own ucx_perftest; None where it does not run."""
     program = library.parent.parent / "bin" / "ucx_perftest"

@@ -6,6 +6,8 @@ from __future__ import annotations
 import faulthandler
 import importlib.util
 import os
+import shutil
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -52,3 +54,30 @@ def libcuda() -> Path:
         if path.exists():
             return path
     pytest.fail("Orion is not installed in this Python: run make test, or pip install . first")
+
+
+@pytest.fixture
+def far_away() -> Iterator[str]:
+    """Another host: the name of a network namespace whose 10.77.P.2 sees our 10.77.P.1, P being our pid modulo 250."""
+    if os.geteuid() != 0 or shutil.which("ip") is None:
+        pytest.skip("needs network namespaces: root, and ip of iproute2")
+    name = f"orion{os.getpid()}"
+    part = os.getpid() % 250
+    made = [
+        ["ip", "netns", "add", name],
+        ["ip", "link", "add", f"{name}a", "type", "veth", "peer", "name", f"{name}b"],
+        ["ip", "link", "set", f"{name}b", "netns", name],
+        ["ip", "addr", "add", f"10.77.{part}.1/24", "dev", f"{name}a"],
+        ["ip", "link", "set", f"{name}a", "up"],
+        ["ip", "-n", name, "addr", "add", f"10.77.{part}.2/24", "dev", f"{name}b"],
+        ["ip", "-n", name, "link", "set", f"{name}b", "up"],
+    ]
+    try:
+        for command in made:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode != 0:
+                pytest.skip(f"no network namespaces here: {done.stderr}")
+        yield name
+    finally:
+        subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
+        subprocess.run(["ip", "link", "del", f"{name}a"], capture_output=True, check=False)

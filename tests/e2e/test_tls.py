@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes.util
 import os
-import shutil
 import signal
 import socket
 import struct
@@ -19,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from e2e_support import Build, OrionRun, Server, run, running_server
+from e2e_support import Build, OrionRun, Server, running_server
 
 TOKEN = "me.correct-horse-battery-staple"
 NO_OPENSSL = ctypes.util.find_library("ssl") is None
@@ -203,33 +202,6 @@ def test_somebody_on_the_way_cannot_talk_them_out_of_it(
 
 
 # --- another host
-
-
-@pytest.fixture
-def far_away() -> Iterator[str]:
-    """The name of a network namespace whose 10.77.P.2 sees our 10.77.P.1."""
-    if os.geteuid() != 0 or shutil.which("ip") is None:
-        pytest.skip("needs network namespaces: root, and ip of iproute2")
-    name = f"orion{os.getpid()}"
-    part = os.getpid() % 250
-    made = [
-        ["ip", "netns", "add", name],
-        ["ip", "link", "add", f"{name}a", "type", "veth", "peer", "name", f"{name}b"],
-        ["ip", "link", "set", f"{name}b", "netns", name],
-        ["ip", "addr", "add", f"10.77.{part}.1/24", "dev", f"{name}a"],
-        ["ip", "link", "set", f"{name}a", "up"],
-        ["ip", "-n", name, "addr", "add", f"10.77.{part}.2/24", "dev", f"{name}b"],
-        ["ip", "-n", name, "link", "set", f"{name}b", "up"],
-    ]
-    try:
-        for command in made:
-            done = run(command, os.environ)
-            if done.code != 0:
-                pytest.skip(f"no network namespaces here: {done.err}")
-        yield name
-    finally:
-        run(["ip", "netns", "del", name], os.environ)
-        run(["ip", "link", "del", f"{name}a"], os.environ)
 
 
 def from_afar(server: Server, name: str, program: Path, **variables: str):  # type: ignore[no-untyped-def]

@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
+import ctypes.util
+import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -212,3 +216,64 @@ def test_memory_that_a_listener_holds_for_others_is_bounded() -> None:
                 channel.send_array(np.ones(100_000), 0.05)  # the first has not been taken
             assert other.recv(SECONDS).sum() == 100_000
             channel.send_array(np.ones(100_000), SECONDS)
+
+
+# ---- another host
+
+CLIENT = """
+import sys, numpy, orion_shm
+try:
+    with orion_shm.connect(sys.argv[1], 10, token=sys.argv[2], insecure=sys.argv[3] == "insecure") as channel:
+        channel.send_array(numpy.arange(200_000))
+        print(channel.transport, channel.call(b"abc", 10))
+except (ValueError, ConnectionError) as error:
+    print(type(error).__name__, error)
+"""
+
+
+def from_afar(
+    name: str, listener: orion_shm.Listener, token: str, insecure: bool, **variables: str
+) -> str:
+    """What a client on the other host says."""
+    address = f"tcp://10.77.{os.getpid() % 250}.1:{listener.address.rpartition(':')[2]}"
+    arguments = [address, token, "insecure" if insecure else "secure"]
+    done = subprocess.run(
+        ["ip", "netns", "exec", name, sys.executable, "-c", CLIENT, *arguments],
+        env={**os.environ, **variables},
+        cwd="/",  # what is installed is to be found, not the checkout
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return done.stdout
+
+
+def serve_one(listener: orion_shm.Listener) -> threading.Thread:
+    def serve() -> None:
+        with listener.accept(SECONDS) as channel:
+            assert channel.recv(SECONDS).sum() == 19999900000
+            channel.serve(lambda data: data[::-1], SECONDS)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    return thread
+
+
+@pytest.mark.skipif(ctypes.util.find_library("ssl") is None, reason="no OpenSSL here")
+def test_another_host_is_reached_encrypted_with_a_token(far_away: str) -> None:
+    with orion_shm.listen("tcp://0.0.0.0:0", token=TOKEN) as listener:
+        serving = serve_one(listener)
+        assert "wants a token" in from_afar(far_away, listener, "", True)
+        said = from_afar(far_away, listener, TOKEN, True, ORION_TLS="off")
+        assert "data would travel unencrypted" in said  # the listener has not agreed
+        assert from_afar(far_away, listener, TOKEN, False) == "tls b'cba'\n"
+        serving.join()
+
+
+def test_another_host_is_reached_in_the_clear_if_both_ends_say_so(far_away: str) -> None:
+    with orion_shm.listen("tcp://0.0.0.0:0", insecure=True) as listener:
+        serving = serve_one(listener)
+        assert "insecure=True" in from_afar(far_away, listener, "", False)
+        assert from_afar(far_away, listener, "", True) == "tcp b'cba'\n"
+        serving.join()

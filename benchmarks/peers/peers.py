@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
 
 
 class Missing(Exception):
@@ -78,20 +77,6 @@ def zmq_library() -> dict[str, str]:
     raise Missing("this pyzmq brings no libzmq of its own")
 
 
-def channel_flags() -> list[str]:
-    if not (ROOT / "csrc" / "include" / "orion" / "channel.h").exists():
-        raise Missing("this tree has no csrc/include/orion/channel.h")
-    return []
-
-
-def channel_python() -> dict[str, str]:
-    import orion_shm
-
-    if not hasattr(orion_shm, "connect"):
-        raise Missing("this orion_shm has no connect")
-    return {}
-
-
 def needs(module: str, requirement: str) -> Callable[[], dict[str, str]]:
     def check() -> dict[str, str]:
         if importlib.util.find_spec(module) is None:
@@ -104,7 +89,7 @@ def needs(module: str, requirement: str) -> Callable[[], dict[str, str]]:
 UCX = {"UCX_TLS": "posix,self"}
 PEERS: Sequence[Peer] = (
     Peer("orion session", "C", "both", "session", ours=True, core=True),
-    Peer("orion channel", "C", "both", "channel", ours=True, core=True, flags=channel_flags),
+    Peer("orion channel", "C", "both", "channel", ours=True, core=True),
     Peer("ucx", "C", "polls", "ucx", environment=UCX, flags=ucx_flags),
     # one copy by the kernel for what is large; it needs ptrace permission between the two processes
     Peer(
@@ -120,7 +105,7 @@ PEERS: Sequence[Peer] = (
     Peer("futex", "C", "blocks", "futex"),
     Peer("unix socket", "C", "blocks", "unix"),
     Peer("zeromq", "C", "blocks", "zeromq", late=zmq_library),
-    Peer("orion_shm", "Python", "both", "orion", ours=True, late=channel_python),
+    Peer("orion_shm", "Python", "both", "orion", ours=True),
     Peer("cloudtoid", "Python", "polls", "cloudtoid",
          late=needs("cloudtoid_interprocess", "cloudtoid-interprocess")),
     Peer("iceoryx2", "Python", "polls", "iceoryx2", late=needs("iceoryx2", "iceoryx2")),

@@ -112,7 +112,7 @@ static void copy_along(orion_channel_t *channel, into_t *into, int64_t deadline)
         uint32_t pages = orion_load_acquire(&channel->peer->filled); /* acquire: pairs with the release in fill */
         uint64_t there = (uint64_t)pages * ORION_FILLED_PAGE;
         if (orion_load_relaxed(&channel->peer->head) != channel->in.tail)
-            return; /* the record FILLED is there, and `filled` perhaps another message's */
+            return; /* the record FILLED is there: so are all bytes */
         if (there > place.bytes)
             there = place.bytes;
         if (there > into->done) {

@@ -429,5 +429,4 @@ WIRES: dict[str, type[Wire]] = {
 }
 
 
-def now() -> int:
-    return time.perf_counter_ns()
+now = time.perf_counter_ns

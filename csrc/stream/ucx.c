@@ -164,11 +164,10 @@ static orion_status_t receive_locked(orion_ucx_t *u, const struct iovec *room, s
     orion_status_t status = orion_ucx_step(u);
     if (status != ORION_OK)
         return status;
-    bool more = true;
-    for (size_t i = 0; i < count && more; i++) {
+    bool more = true; /* never again after "no": what comes a moment later belongs where the last byte ended */
+    for (size_t i = 0; more && i < count; i++) {
         uint8_t *to = room[i].iov_base;
         size_t left = room[i].iov_len;
-        /* what comes a moment later must not go behind a part that is not full */
         while (left > 0 && (more = orion_ucx_next_piece(u))) {
             size_t n = left < u->piece_left ? left : u->piece_left;
             memcpy(to, u->piece_at, n);

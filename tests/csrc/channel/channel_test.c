@@ -452,7 +452,7 @@ static void long_messages_are_copied_while_they_come(void)
     CHECK_EQUAL(message.tag, 3);
     CHECK(message.bytes == 5 && memcmp(message.data, "short", 5) == 0);
     orion_message_release(&message);
-    if (pair_over_shm()) /* over a stream it takes a while until it is told */
+    if (pair_over_shm())                 /* over a stream it takes a while until it is told */
         CHECK_EQUAL(p.a->held_count, 1); /* all blocks came back; the last is noticed when one is wanted */
     free(large);
     free(to);

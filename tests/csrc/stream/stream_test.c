@@ -211,13 +211,19 @@ static void full_stream_says_again_and_errno_stays(void)
     size_t sent, total = 0;
     orion_status_t status;
     errno = EDOM;
-    while ((status = send_one(p.here, zeros, sizeof(zeros), &sent)) == ORION_OK && total < 1u << 30)
-        total += sent;
-    CHECK_EQUAL(status, ORION_AGAIN);
+    /* The kernel moves bytes from one side to the other and widens its buffers for a while after the first "again":
+     * the stream is full when a round of waits for room has brought none. */
+    for (size_t before = 1; before != total && total < 1u << 30;) {
+        before = total;
+        for (int i = 0; i < 5; i++) {
+            while ((status = send_one(p.here, zeros, sizeof(zeros), &sent)) == ORION_OK && total < 1u << 30)
+                total += sent;
+            CHECK_EQUAL(status, ORION_AGAIN);
+            (void)orion_bytestream_wait(p.here, ORION_BYTESTREAM_WRITE, 5 * MS);
+        }
+    }
+    CHECK(total < 1u << 30);
     CHECK_EQUAL(errno, EDOM);
-    for (int i = 0; i < 5; i++) /* a wake for nothing may be, room may not */
-        (void)orion_bytestream_wait(p.here, ORION_BYTESTREAM_WRITE, 5 * MS);
-    CHECK_EQUAL(send_one(p.here, zeros, sizeof(zeros), &sent), ORION_AGAIN);
     close_pair(&p);
 }
 

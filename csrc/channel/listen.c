@@ -14,13 +14,15 @@
 #include "base/log.h"
 #include "channel/address.h"
 #include "channel/channel.h"
+#include "channel/lobby.h"
 #include "channel/net.h"
+#include "channel/net_frame.h"
 
 #define BACKLOG 128
-#define HELLO_NS (1000 * ORION_NS_PER_MS) /* for one that connected to say hello; it does so at once */
 
 struct orion_listener {
     int socket;
+    orion_lobby_t lobby;
     pid_t owner;      /* who made the socket's file, and removes it */
     uint32_t closing; /* atomic */
     orion_address_t address;
@@ -29,15 +31,15 @@ struct orion_listener {
     orion_token_t token; /* of tcp:// and ucx:// */
 };
 
-static int unix_socket(void)
+static int unix_socket(int flags)
 {
-    return socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    return socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | flags, 0);
 }
 
 /* A file whose owner was killed refuses connections: it is in nobody's use. */
 static bool remove_stale(const orion_address_t *address)
 {
-    int probe = unix_socket();
+    int probe = unix_socket(0);
     if (probe < 0)
         return false;
     bool stale = connect(probe, (const struct sockaddr *)&address->socket, address->socket_bytes) != 0 &&
@@ -71,7 +73,7 @@ static orion_status_t listen_at_name(orion_listener_t *listener, char *why, size
     orion_status_t status = want_no_token(&listener->options, listener->address.text, why, why_bytes);
     if (status != ORION_OK)
         return status;
-    listener->socket = unix_socket();
+    listener->socket = unix_socket(SOCK_NONBLOCK);
     if (listener->socket < 0) {
         orion_explain_errno(why, why_bytes, errno, "%s: cannot make a socket", listener->address.text);
         return ORION_SYSTEM;
@@ -114,8 +116,18 @@ orion_status_t orion_listener_open(const char *address, const orion_channel_opti
         goto err_free;
     listener->options.token = NULL; /* our caller's memory */
     listener->owner = getpid();
+    if (orion_lobby_open(&listener->lobby, listener->socket,
+                         listener->address.scheme == ORION_SCHEME_SHM ? 0 : sizeof(orion_net_hello_t)) != ORION_OK) {
+        orion_explain_errno(why, why_bytes, errno, "%s: cannot make an eventfd", address);
+        status = ORION_SYSTEM;
+        goto err_close;
+    }
     *listener_p = listener;
     return ORION_OK;
+err_close:
+    orion_listener_shutdown(listener);
+    orion_fd_close(listener->socket);
+    orion_forget_bytes(&listener->token, sizeof(listener->token));
 err_free:
     free(listener);
     return status;
@@ -135,10 +147,10 @@ static orion_status_t greet(const orion_listener_t *listener, int socket, orion_
                             size_t why_bytes)
 {
     if (listener->address.scheme == ORION_SCHEME_SHM)
-        return orion_channel_open(socket, &listener->options, true, HELLO_NS, channel_p, why, why_bytes);
+        return orion_channel_open(socket, &listener->options, true, ORION_LOBBY_NS, channel_p, why, why_bytes);
     return orion_net_greet(socket, listener->address.scheme == ORION_SCHEME_UCX, &listener->options,
-                           listener->has_token ? &listener->token : NULL, true, orion_clock_ns() + HELLO_NS, channel_p,
-                           why, why_bytes);
+                           listener->has_token ? &listener->token : NULL, true, orion_clock_ns() + ORION_LOBBY_NS,
+                           channel_p, why, why_bytes);
 }
 
 orion_status_t orion_listener_accept(orion_listener_t *listener, int64_t timeout_ns, orion_channel_t **channel_p,
@@ -146,21 +158,21 @@ orion_status_t orion_listener_accept(orion_listener_t *listener, int64_t timeout
 {
     int64_t deadline = timeout_ns < 0 ? -1 : orion_clock_ns() + timeout_ns;
     for (;;) {
-        orion_status_t status = orion_fd_await_readable(listener->socket, deadline);
+        int socket;
+        orion_status_t status = orion_lobby_next(&listener->lobby, deadline, &socket);
         if (orion_load_acquire(&listener->closing) != 0) { /* pairs with the exchange in orion_listener_shutdown */
+            if (status == ORION_OK)
+                orion_fd_close(socket);
             orion_explain(why, why_bytes, "the listener at %s has been closed", listener->address.text);
             return ORION_INVALID;
         }
-        if (status != ORION_OK) {
+        if (status == ORION_AGAIN)
+            continue;
+        if (status == ORION_TIMEOUT) {
             orion_explain(why, why_bytes, "nobody connected to %s in time", listener->address.text);
             return status;
         }
-        int socket = accept4(listener->socket, NULL, NULL, SOCK_CLOEXEC);
-        if (socket < 0) {
-            if (errno == EINTR || errno == EAGAIN || errno == ECONNABORTED)
-                continue;
-            if (orion_load_acquire(&listener->closing) != 0)
-                continue;
+        if (status != ORION_OK) {
             orion_explain_errno(why, why_bytes, errno, "cannot accept at %s", listener->address.text);
             return ORION_SYSTEM;
         }
@@ -193,6 +205,7 @@ void orion_listener_free(orion_listener_t *listener)
     if (listener == NULL)
         return;
     orion_listener_shutdown(listener);
+    orion_lobby_close(&listener->lobby);
     orion_fd_close(listener->socket);
     orion_forget_bytes(&listener->token, sizeof(listener->token));
     free(listener);
@@ -214,7 +227,7 @@ orion_status_t orion_channel_connect(const char *address, const orion_channel_op
     status = want_no_token(options, a.text, why, why_bytes);
     if (status != ORION_OK)
         return status;
-    int socket = unix_socket();
+    int socket = unix_socket(0);
     if (socket < 0) {
         orion_explain_errno(why, why_bytes, errno, "%s: cannot make a socket", a.text);
         return ORION_SYSTEM;

@@ -41,7 +41,8 @@ static inline void orion_lock_clear(orion_lock_t *lock, uint32_t *word)
 
 static inline bool orion_lock_try(orion_lock_t *lock)
 {
-    uintptr_t owner = orion_load_relaxed(&lock->owner);
+    /* acquire: pairs with the exchange in revoke, whose thread has seen what the first one did; it may not be this one */
+    uintptr_t owner = orion_load_acquire(&lock->owner);
     if (__builtin_expect(owner == orion_thread_token(), 1)) {
         orion_store_relaxed(&lock->inside, 1);
         orion_compiler_barrier(); /* the revoker's membarrier orders this processor */

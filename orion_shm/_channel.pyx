@@ -2,6 +2,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, embedsignature=True
 """Channels between two processes: the C core (csrc/channel) as Python objects. See docs/orion_shm.md."""
 
+import pickle
 import sys
 
 from cpython.buffer cimport (
@@ -15,6 +16,8 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy
 
 from orion_shm import _messages
+
+cdef object _dumps = pickle.dumps, _loads = pickle.loads
 
 cdef extern from "stdbool.h":
     ctypedef bint bool "bool"
@@ -424,7 +427,11 @@ cdef class Channel:
 
     cdef tuple _object_parts(self, object value):
         """(tag, head, the rest or None: a block, or bytes where the arena has no room now)"""
-        pickled, buffers = _messages.pickled(value)
+        cdef list beside = []
+        pickled = _dumps(value, protocol=5, buffer_callback=beside.append)
+        if not beside:
+            return TAG_PICKLE, pickled, None
+        pickled, buffers = _messages.pickled(value, pickled, beside)
         if not buffers:
             return TAG_PICKLE, pickled, None
         head, parts, places, total = _messages.object_out(pickled, buffers)
@@ -538,8 +545,11 @@ cdef class Channel:
             head = b""  # the bulk is the message
         else:
             head = PyBytes_FromStringAndSize(<char *>message.data, message.bytes)
-        bulk = _hold(message) if message.bulk.data != NULL else None
-        return _messages.decode(self, message.tag, head, bulk)
+        if message.bulk.data != NULL:
+            return _messages.decode(self, message.tag, head, _hold(message))
+        if message.tag == TAG_PICKLE and self.allow_pickle:
+            return _loads(head)
+        return _messages.decode(self, message.tag, head, None)
 
     cdef object _decode_room(self, orion_message_t *message, bytes room):
         """Of a message whose bulk was copied; another thread may have taken the one that it was made for."""

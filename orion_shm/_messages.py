@@ -229,13 +229,13 @@ def array_in(data: bytes, bulk: Any) -> np.ndarray[Any, Any]:
 # ---- objects
 
 
-def pickled(value: object) -> tuple[bytes, list[memoryview]]:
-    """The pickle, and the buffers beside it."""
-    seen: list[pickle.PickleBuffer] = []
-    data = pickle.dumps(value, protocol=5, buffer_callback=seen.append)
-    if len(seen) <= BUFFERS_MAX:
+def pickled(
+    value: object, data: bytes, beside: list[pickle.PickleBuffer]
+) -> tuple[bytes, list[memoryview]]:
+    """The pickle, and the buffers beside it. Given: what pickling with all buffers beside it has made."""
+    if len(beside) <= BUFFERS_MAX:
         try:
-            return data, [buffer.raw() for buffer in seen]
+            return data, [buffer.raw() for buffer in beside]
         except BufferError:  # one is not contiguous
             pass
     buffers: list[memoryview] = []

@@ -5,9 +5,6 @@
 
 #include "channel/channel.h"
 
-#define STREAM 8        /* messages in a row */
-#define GATHER_LOOKS 32 /* about 1 us */
-
 static orion_status_t broken(orion_channel_t *channel, const char *how)
 {
     orion_channel_end(channel, ORION_PROTOCOL, "the other process broke the protocol: %s", how);
@@ -308,12 +305,10 @@ static __attribute__((noinline)) orion_status_t receive_slow(orion_channel_t *ch
     }
 }
 
-/* A reader that catches up with each message of a stream makes the writer's line travel for each: it waits for some
- * more instead. Only where nothing goes the other way, so that nobody waits for us, and while it pays. */
+/* Only where nothing goes the other way, so that nobody waits for us. */
 static __attribute__((noinline)) orion_status_t let_gather(orion_channel_t *channel, orion_message_t *message)
 {
-    for (int i = 0; i < GATHER_LOOKS; i++)
-        orion_cpu_relax();
+    orion_wait_gather();
     orion_status_t status = take(channel, message);
     if (status == ORION_AGAIN)
         channel->streak = 0;
@@ -346,7 +341,7 @@ static inline orion_status_t receive(orion_channel_t *channel, int64_t timeout_n
     message->reference = 0;
     message->assembled = NULL;
     status = take(channel, message);
-    if (status == ORION_AGAIN && channel->streak >= STREAM)
+    if (status == ORION_AGAIN && channel->streak >= ORION_STREAM)
         status = let_gather(channel, message);
     if (status == ORION_AGAIN) {
         status = state == ORION_CHANNEL_LIVE ? receive_slow(channel, timeout_ns, message, into)

@@ -13,6 +13,8 @@
 #include "base/status.h"
 
 #define ORION_SPIN_CAP_NS 50000
+#define ORION_STREAM 8                /* messages in a row that nobody waits for */
+#define ORION_GATHER_LOOKS 32         /* about 1 us */
 #define ORION_SLEEP_MAX_NS 50000000LL /* a dead peer is noticed within two of these: 100 ms */
 
 /* How one side of a session waits; the same for all its threads. */
@@ -55,6 +57,14 @@ orion_status_t orion_wait_changed(orion_wait_t *wait, const orion_wait_policy_t 
  * a processor: the other side cannot change it meanwhile. */
 bool orion_wait_look(const orion_wait_policy_t *policy, const orion_wait_place_t *place, uint32_t old,
                      uint32_t look_ns);
+
+/* A reader that catches up with each message of a stream makes the writer's line travel for each: it waits for some more
+ * instead. Only after ORION_STREAM of them, and while it pays. */
+static inline void orion_wait_gather(void)
+{
+    for (int i = 0; i < ORION_GATHER_LOOKS; i++)
+        orion_cpu_relax();
+}
 
 /* After the release store that a sleeper may be waiting for, before the load of its flag. With membarrier only the
  * compiler has to be held: the sleeper's barrier orders this processor. */

@@ -30,6 +30,7 @@ struct orion_port {
     orion_ring_consumer_t ring;
     orion_wait_t wait;
     orion_wait_policy_t policy;
+    uint32_t streak; /* records since the last one whose sender waits */
 
     /* constant */
     orion_command_control_t *command;
@@ -238,6 +239,15 @@ static __attribute__((noinline)) orion_status_t next_slow(orion_port_t *port, in
     }
 }
 
+static __attribute__((noinline)) orion_status_t let_gather(orion_port_t *port, const orion_record_t **record_p)
+{
+    orion_wait_gather();
+    orion_status_t status = orion_ring_next(&port->ring, record_p);
+    if (status == ORION_AGAIN)
+        port->streak = 0;
+    return status;
+}
+
 orion_status_t orion_port_next(orion_port_t *port, int64_t timeout_ns, const orion_record_t **record_p)
 {
     if (__builtin_expect(port->ops != NULL, 0))
@@ -245,9 +255,13 @@ orion_status_t orion_port_next(orion_port_t *port, int64_t timeout_ns, const ori
     if (__builtin_expect(orion_ring_publish_due(&port->ring), 0))
         publish_tail(port);
     orion_status_t status = orion_ring_next(&port->ring, record_p);
-    if (status != ORION_AGAIN)
-        return status;
-    return next_slow(port, timeout_ns, record_p);
+    if (status == ORION_AGAIN && port->streak >= ORION_STREAM)
+        status = let_gather(port, record_p);
+    if (status == ORION_AGAIN)
+        status = next_slow(port, timeout_ns, record_p);
+    if (__builtin_expect(status == ORION_OK, 1))
+        port->streak = (*record_p)->slot == ORION_SLOT_NONE ? port->streak + 1 : 0;
+    return status;
 }
 
 const char *orion_port_complaint(const orion_port_t *port)

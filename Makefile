@@ -32,7 +32,7 @@ demo:
 	@$(BIN)/python scripts/demo.py $(ARGS)
 
 demo-sharing:
-	@$(BOOTSTRAP) demo controller
+	@$(BOOTSTRAP) demo-sharing
 	@$(BIN)/python scripts/demo_sharing.py $(ARGS)
 
 test:

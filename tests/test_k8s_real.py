@@ -229,11 +229,13 @@ def test_users_of_the_api_server_have_the_groups_of_its_own_roles() -> None:
         ("lookup node on 10.255.255.53:53", ["10.255.255.53"]),
         ("curl https://192.0.2.7/", ["192.0.2.7"]),
         ("/srv/me/orion: no such file", ["/srv/me"]),
+        ("registered as vm:9960", ["vm"]),
+        ("pod way-socket-vmvkk", []),
         ("999.1.1.1 is no address", []),
     ],
 )
 def test_transcript_shows_no_other_address_and_no_private_word(text: str, found: list[str]) -> None:
-    assert transcript.foreign(text, ["/srv/me", ""]) == found
+    assert transcript.foreign(text, ["/srv/me", "vm", ""]) == found
 
 
 def test_page_has_commands_and_answers_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,10 @@ network plugins are real. Lines that begin with `$` were run; words after a `#` 
 
 def foreign(text: str, private: Iterable[str]) -> list[str]:
     """What must not be in a page: addresses outside the cluster's networks, and the private words."""
-    found = {word for word in private if word and word in text}
+    # a short name may be part of a random one by chance
+    found = {
+        word for word in private if word and re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text)
+    }
     networks = [ipaddress.ip_network(n) for n in NETWORKS]
     for word in ADDRESS.findall(text):
         try:

@@ -11,7 +11,8 @@
 #define BUDGET_MIN_NS 1000 /* below it there is no spinning beyond the first looks */
 #define TOGETHER_MAX 64
 #define MOVE_PAUSE_NS ORION_NS_PER_MS
-#define MOVE_PAUSE_MAX_NS (64 * ORION_NS_PER_MS) /* a move costs some 10 us */
+#define MOVE_PAUSE_MAX_NS (8 * ORION_NS_PER_MS) /* a move costs some 10 us */
+#define MOVE_LASTED 4                           /* pauses without a need to move: the last one was worth it */
 #define SOON_NS \
     (2 * ORION_SPIN_CAP_NS) /* a wait that ended this soon, the cost of the wake included, was worth a spin */
 
@@ -65,7 +66,8 @@ static bool move_away(orion_wait_t *wait)
     int64_t now = orion_clock_ns();
     if (now < wait->move_at_ns)
         return false;
-    wait->move_pause_ns = wait->move_pause_ns == 0 ? MOVE_PAUSE_NS : 2 * wait->move_pause_ns;
+    bool lasted = now - wait->move_at_ns >= (MOVE_LASTED - 1) * wait->move_pause_ns;
+    wait->move_pause_ns = lasted ? MOVE_PAUSE_NS : 2 * wait->move_pause_ns;
     if (wait->move_pause_ns > MOVE_PAUSE_MAX_NS)
         wait->move_pause_ns = MOVE_PAUSE_MAX_NS;
     wait->move_at_ns = now + wait->move_pause_ns;

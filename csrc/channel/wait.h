@@ -31,7 +31,7 @@ typedef struct orion_wait {
     uint32_t budget_ns;
     uint32_t together;     /* waits in a row with both sides on one processor */
     int64_t move_at_ns;    /* not before */
-    int64_t move_pause_ns; /* doubles with each move: where moving does not last, it ends */
+    int64_t move_pause_ns; /* doubles with each move that did not last */
 } orion_wait_t;
 
 /* Where a wait is made known. */

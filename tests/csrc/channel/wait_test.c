@@ -8,6 +8,7 @@
 
 #include "../check.h"
 #include "base/clock.h"
+#include "base/sys.h"
 
 typedef struct desk {
     _Alignas(128) uint32_t word;
@@ -154,6 +155,43 @@ static void no_wake_is_lost_with_membarrier(void)
     no_wake_is_lost_with(true, false);
 }
 
+/* As many waits beside the other side as it takes to think of moving. */
+static void share_a_processor(desk_t *d)
+{
+    for (int i = 0; i < 64; i++) {
+        d->peer_cpu = (uint32_t)orion_cpu_current() + 1;
+        (void)orion_wait_changed(&d->wait, &d->policy, &d->place, d->word + 1, ORION_NS_PER_MS);
+    }
+}
+
+static void moving_away_is_tried_less_often_while_it_does_not_last(void)
+{
+    static desk_t d;
+    desk_make(&d, false);
+    if (!d.policy.spin || d.policy.single)
+        return;
+    d.place.movable = true;
+    int64_t pause = 0, longest = 0;
+    for (int i = 0; i < 1000 && longest < 4 * ORION_NS_PER_MS; i++) {
+        int64_t before = check_now_ns();
+        d.wait.move_at_ns = before - 1; /* the pause is over just now */
+        share_a_processor(&d);
+        CHECK(d.wait.move_at_ns > before);
+        /* unless the machine stopped for so long that the move seemed to last */
+        CHECK(d.wait.move_pause_ns >= pause || check_now_ns() - before > pause);
+        pause = d.wait.move_pause_ns;
+        longest = pause > longest ? pause : longest;
+    }
+    CHECK(longest >= 4 * ORION_NS_PER_MS && longest < 20 * ORION_NS_PER_MS);
+    d.wait.move_at_ns = check_now_ns() + 1000 * ORION_NS_PER_MS;
+    share_a_processor(&d);
+    CHECK_EQUAL(d.wait.move_pause_ns, pause);                    /* not yet */
+    d.wait.move_at_ns = check_now_ns() - 1000 * ORION_NS_PER_MS; /* a second apart */
+    share_a_processor(&d);
+    CHECK_EQUAL(d.wait.move_pause_ns, ORION_NS_PER_MS);
+}
+
 CHECK_MAIN(CASE(a_wait_ends_at_its_limit), CASE(a_changed_word_needs_no_wait),
            CASE(the_spin_shrinks_while_nothing_comes_and_stays_small), CASE(one_processor_is_never_spun_on),
-           CASE(no_wake_is_lost_with_fences), CASE(no_wake_is_lost_with_membarrier))
+           CASE(no_wake_is_lost_with_fences), CASE(no_wake_is_lost_with_membarrier),
+           CASE(moving_away_is_tried_less_often_while_it_does_not_last))

@@ -171,6 +171,7 @@ def start(
     try:
         _await_ready(ours, process)
     except OrionServerError:
+        ours.close()
         if token is not None:
             token.remove()
         raise

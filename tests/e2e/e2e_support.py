@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -252,6 +252,10 @@ def running_server(environment: dict[str, str], *options: str) -> Iterator[Serve
         if program.process.poll() is None:
             program.process.kill()
             program.process.wait()
+        for pipe in (program.process.stdin, program.process.stdout, program.process.stderr):
+            if pipe is not None:
+                with suppress(OSError):
+                    pipe.close()  # what it did not read goes nowhere
 
 
 def client_environment(environment: dict[str, str], address: str) -> dict[str, str]:

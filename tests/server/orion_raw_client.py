@@ -144,6 +144,9 @@ class RawClient:
     def close(self) -> None:
         self.socket.close()
 
+    def __del__(self) -> None:  # most tests end their session by what they do with it
+        self.close()
+
     def __enter__(self) -> RawClient:
         return self
 

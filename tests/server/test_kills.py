@@ -60,7 +60,7 @@ def test_killed_client_frees_worker_and_lease(null_server, tmp_path):
     null_server.wait_idle(2.0)
     assert time.monotonic() - started < 2.0
     assert null_server.status()["devices"][0]["memory_granted"] == 0
-    process.wait()
+    process.communicate()
 
 
 def test_forked_child_that_keeps_the_socket_does_not_keep_the_session(null_server, tmp_path):
@@ -185,6 +185,6 @@ def test_private_server_dies_with_its_parent(tmp_path):
     assert process.stdout.readline().strip() == "null"
     assert processes_of(f"--socket\0{marker}")
     process.kill()
-    process.wait()
+    process.communicate()
     wait_for(lambda: not processes_of(f"--socket\0{marker}"), 5.0, "private server gone")
     wait_for(lambda: not list(tmp_path.glob("private.sock*")), 3.0, "its sockets gone")

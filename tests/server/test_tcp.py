@@ -267,7 +267,7 @@ def test_user_at_the_other_end_is_known_on_one_host():
 
 
 def test_lost_session_raises(bind):
-    client = TcpClient(bind)
-    client.post(60000)
-    with pytest.raises(SessionLost):
-        client.call("orionDescribe")
+    with TcpClient(bind) as client:
+        client.post(60000)
+        with pytest.raises(SessionLost):
+            client.call("orionDescribe")

@@ -361,7 +361,10 @@ class Supervisor:
         """The worker is caged and listens: its segments go to the client."""
         by_memfd = session.transport == wire.TRANSPORT_MEMFD
         if session.worker.pid == 0:
-            self.workers.poll()  # its birth was announced before, on another socket
+            self.workers.await_birth(session.worker)
+            if session.state is not State.STARTING:  # the zygote, and with it the worker, is gone
+                messages.close_all(fds)
+                return
         try:
             nonce, flags, slots, device, command_name, reply_name = messages.READY.unpack(
                 message.text

@@ -9,6 +9,7 @@ import json
 import logging
 import math
 import os
+import select
 import signal
 import socket
 import time
@@ -26,6 +27,7 @@ log = logging.getLogger("orion.server")
 SPARE_SECONDS = 1.0  # before a spare worker that was killed is replaced
 SOON_SECONDS = 0.01
 ZYGOTE_SECONDS = 3.0  # for the zygote to end when it is told to
+BIRTH_SECONDS = 1.0  # for the zygote to announce a worker that speaks already
 MESSAGES_A_TURN = 64
 
 
@@ -182,6 +184,17 @@ class Workers:
                 self._lost()
                 return
             self._hear(json.loads(packet), fds)
+
+    def await_birth(self, worker: Worker) -> None:
+        """Of a worker that speaks already. The zygote announces it on another socket, and may not have had a processor
+        since it forked; it is not waited for longer than BIRTH_SECONDS."""
+        deadline = time.monotonic() + BIRTH_SECONDS
+        self.poll()
+        while worker.pid == 0 and worker.id in self._live and self._line is not None:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([self._line], [], [], left)[0]:
+                return
+            self.poll()
 
     def _hear(self, message: dict[str, Any], fds: list[int]) -> None:
         if "forked" in message:

@@ -72,7 +72,7 @@ fuzz: $(SANITIZE)/build.ninja
 
 soak:
 	@$(BOOTSTRAP) test
-	ORION_HOSTILE_WORDS=$(WORDS) ORION_KILLS=$(KILLS) ORION_TEST_ALARM=36000 $(BIN)/meson test -C build/venv --print-errorlogs --timeout-multiplier 0 transport_hostile transport_kill channel_channel_hostile channel_kill
+	ORION_HOSTILE_WORDS=$(WORDS) ORION_KILLS=$(KILLS) ORION_TEST_ALARM=36000 $(BIN)/meson test -C build/venv --print-errorlogs --timeout-multiplier 0 transport_hostile_asan transport_kill channel_channel_hostile_asan channel_kill
 	ORION_SOAK=1 ORION_KILLS=$(KILLS) ORION_KILL_ROUNDS=$(ROUNDS) $(BIN)/pytest tests/e2e/test_kills.py tests/controller/test_kills.py tests/model --timeout 0 $(ARGS)
 
 gpu-check:

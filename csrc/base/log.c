@@ -81,3 +81,11 @@ void orion_explain_errno(char *why, size_t why_bytes, int error, const char *for
     const char *name = strerror_r(error, text, sizeof(text)); /* the GNU one: may return a constant instead */
     (void)snprintf(why + used, why_bytes - used, ": %s", name);
 }
+
+void orion_printable(char *text)
+{
+    for (; *text != '\0'; text++) {
+        if (*text < ' ' || *text > '~')
+            *text = '?';
+    }
+}

@@ -18,5 +18,7 @@ void orion_explain(char *why, size_t why_bytes, const char *format, ...) __attri
 /* The same with ": " and the text of an errno value at its end. */
 void orion_explain_errno(char *why, size_t why_bytes, int error, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
+/* Another process's text, terminated, before it goes to a terminal or a log: '?' for what is not printable ASCII. */
+void orion_printable(char *text);
 
 #endif

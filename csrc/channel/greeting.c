@@ -33,6 +33,7 @@ orion_status_t orion_greeting_decode(const void *data, size_t bytes, orion_greet
     }
     if (g.kind == ORION_PACKET_REFUSAL) {
         g.message[sizeof(g.message) - 1] = '\0';
+        orion_printable(g.message);
         orion_explain(why, why_bytes, "it said no: %s", g.message);
         return ORION_REFUSED;
     }

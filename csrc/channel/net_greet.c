@@ -83,10 +83,7 @@ orion_status_t orion_net_hello_decode(const void *data, orion_net_hello_t *hello
         return ORION_VERSION;
     }
     if (h.step == ORION_NET_REFUSAL) {
-        for (char *c = h.message; *c != '\0'; c++) {
-            if (*c < ' ' || *c > '~')
-                *c = '?'; /* it goes to a terminal */
-        }
+        orion_printable(h.message);
         orion_explain(why, why_bytes, "it said no: %s", h.message);
         return ORION_REFUSED;
     }

@@ -20,6 +20,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (status == ORION_OK ? greeting.segment_bytes != ORION_CHANNEL_SEGMENT_BYTES || greeting.epoch == 0
                            : why[0] == '\0')
         abort();
+    for (const char *c = why; *c != '\0'; c++) {
+        if (*c < ' ' || *c > '~')
+            abort(); /* it goes to a terminal */
+    }
     uint32_t extents = size > 0 ? data[size - 1] % 70 : 0;
     why[0] = '\0';
     status = orion_packet_decode(data, size, extents, 1 << 20, &packet, why, sizeof(why));

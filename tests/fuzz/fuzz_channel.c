@@ -1,32 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Any bytes as what the other side of a channel wrote: the first byte says whether as its ring (and how much it claims to
- * have filled of a message that we copy along) or as its answer to our call. Messages that come out are whole, and their bulk lies within the other side's extent. */
+ * have filled of a message that we copy along) or as its answer to our call. Messages that come out are whole, and their
+ * bulk lies within the other side's extent. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "channel/channel.h"
+#include "message.h"
 
 #define EPOCH 7u
 #define EXTENT_BYTES 600u /* from malloc: the sanitizer watches its ends */
 #define ROOM_BYTES 300u
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void touch(const void *data, size_t bytes)
-{
-    volatile uint8_t sum = 0;
-    for (size_t i = 0; i < bytes; i++)
-        sum = (uint8_t)(sum + ((const uint8_t *)data)[i]);
-}
-
-static void use(orion_message_t *m)
-{
-    if (m->kind < ORION_MESSAGE_SEND || m->kind > ORION_MESSAGE_ERROR || m->tag > ORION_CHANNEL_TAG_MAX)
-        abort();
-    touch(m->data, m->bytes);
-    touch(m->bulk.data, m->bulk.bytes);
-    orion_message_release(m);
-}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

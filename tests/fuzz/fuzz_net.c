@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "channel/net.h"
+#include "message.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -54,22 +55,6 @@ static void nothing(orion_bytestream_t *s)
 
 static const orion_bytestream_ops_t ops = {
     .name = "fuzz", .send = swallow, .receive = give, .arm = arm, .fork_child = nothing, .close = nothing};
-
-static void touch(const void *data, size_t bytes)
-{
-    volatile uint8_t sum = 0;
-    for (size_t i = 0; i < bytes; i++)
-        sum = (uint8_t)(sum + ((const uint8_t *)data)[i]);
-}
-
-static void use(orion_message_t *m)
-{
-    if (m->kind < ORION_MESSAGE_SEND || m->kind > ORION_MESSAGE_ERROR || m->tag > ORION_CHANNEL_TAG_MAX)
-        abort();
-    touch(m->data, m->bytes);
-    touch(m->bulk.data, m->bulk.bytes);
-    orion_message_release(m);
-}
 
 static void as_hello(const uint8_t *data, size_t size)
 {

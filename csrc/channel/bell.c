@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Event loops. Over shared memory whoever armed gets a packet on the socket, which so becomes readable; it does when the other side dies,
- * too. No descriptor of the other side is ever written to: a write to it could block for ever. See channel.h. */
+/* Event loops. Over shared memory whoever armed gets a packet on the socket, which so becomes readable; it does when the
+ * other side dies, too. No descriptor of the other side is ever written to: a write to it could block for ever. See
+ * channel.h. */
 #include "base/fd.h"
 #include "channel/channel.h"
 #include "channel/greeting.h"

@@ -314,5 +314,8 @@ orion_status_t orion_channel_open(int socket, const orion_channel_options_t *opt
                                   int64_t timeout_ns, orion_channel_t **channel_p, char *why, size_t why_bytes);
 void orion_channels_add(orion_channel_t *channel);
 void orion_channels_remove(orion_channel_t *channel);
+/* No fork of this process happens in between, and one thread at a time gets in. */
+void orion_fork_hold(void);
+void orion_fork_allow(void);
 
 #endif

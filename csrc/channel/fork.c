@@ -40,21 +40,31 @@ static void install(void)
     (void)pthread_atfork(before_fork, in_parent, in_child);
 }
 
-void orion_channels_add(orion_channel_t *channel)
+void orion_fork_hold(void)
 {
     (void)pthread_once(&once, install);
     (void)pthread_mutex_lock(&lock);
+}
+
+void orion_fork_allow(void)
+{
+    (void)pthread_mutex_unlock(&lock);
+}
+
+void orion_channels_add(orion_channel_t *channel)
+{
+    orion_fork_hold();
     channel->next = all;
     channel->previous = NULL;
     if (all != NULL)
         all->previous = channel;
     all = channel;
-    (void)pthread_mutex_unlock(&lock);
+    orion_fork_allow();
 }
 
 void orion_channels_remove(orion_channel_t *channel)
 {
-    (void)pthread_mutex_lock(&lock);
+    orion_fork_hold();
     if (channel->previous != NULL) {
         channel->previous->next = channel->next;
     } else if (all == channel) {
@@ -63,5 +73,5 @@ void orion_channels_remove(orion_channel_t *channel)
     if (channel->next != NULL)
         channel->next->previous = channel->previous;
     channel->next = channel->previous = NULL;
-    (void)pthread_mutex_unlock(&lock);
+    orion_fork_allow();
 }

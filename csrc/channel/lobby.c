@@ -12,20 +12,28 @@
 
 #include "base/fd.h"
 #include "base/log.h"
+#include "channel/channel.h"
 
 enum { LISTENER, BELL, GUESTS }; /* what is polled */
+
+/* Nobody in it. */
+static orion_status_t furnish(orion_lobby_t *lobby)
+{
+    lobby->count = 0;
+    lobby->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (lobby->bell < 0)
+        return ORION_SYSTEM;
+    (void)pthread_mutex_init(&lobby->lock, NULL);
+    orion_store_release(&lobby->owner, getpid()); /* release: pairs with the acquire in settle */
+    return ORION_OK;
+}
 
 orion_status_t orion_lobby_open(orion_lobby_t *lobby, int listener, size_t hello_bytes)
 {
     memset(lobby, 0, sizeof(*lobby));
     lobby->listener = listener;
     lobby->hello_bytes = hello_bytes;
-    lobby->owner = getpid();
-    lobby->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (lobby->bell < 0)
-        return ORION_SYSTEM;
-    (void)pthread_mutex_init(&lobby->lock, NULL);
-    return ORION_OK;
+    return furnish(lobby);
 }
 
 static void remove_guest(orion_lobby_t *lobby, unsigned at)
@@ -49,12 +57,21 @@ void orion_lobby_close(orion_lobby_t *lobby)
     (void)pthread_mutex_destroy(&lobby->lock);
 }
 
-/* The parent's guests are the parent's to greet. The lock is made anew: who held it is not in this process. */
-static orion_status_t leave_to_parent(orion_lobby_t *lobby)
+/* In a forked child: the parent's guests are the parent's to greet. The lock is made anew, for who held it is not in this
+ * process. Several threads may come here at once. */
+static orion_status_t settle(orion_lobby_t *lobby)
 {
-    (void)pthread_mutex_init(&lobby->lock, NULL);
-    orion_lobby_close(lobby);
-    return orion_lobby_open(lobby, lobby->listener, lobby->hello_bytes);
+    orion_status_t status = ORION_OK;
+    if (orion_load_acquire(&lobby->owner) == getpid())
+        return ORION_OK;
+    orion_fork_hold();
+    if (lobby->owner != getpid()) {
+        (void)pthread_mutex_init(&lobby->lock, NULL);
+        orion_lobby_close(lobby);
+        status = furnish(lobby);
+    }
+    orion_fork_allow();
+    return status;
 }
 
 /* One at most, or others that accept from this socket would get none. */
@@ -100,7 +117,7 @@ static int until(int64_t deadline, int64_t now)
 
 orion_status_t orion_lobby_next(orion_lobby_t *lobby, int64_t deadline, int *socket_p)
 {
-    if (lobby->owner != getpid() && leave_to_parent(lobby) != ORION_OK)
+    if (settle(lobby) != ORION_OK)
         return ORION_SYSTEM;
     struct pollfd polled[GUESTS + ORION_LOBBY_SEATS];
     (void)pthread_mutex_lock(&lobby->lock);

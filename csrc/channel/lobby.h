@@ -23,8 +23,8 @@ typedef struct orion_guest {
 typedef struct orion_lobby {
     int listener;       /* not ours to close */
     size_t hello_bytes; /* of a stream socket: a hello shorter than that has not come yet; 0 = packets */
-    pid_t owner;
-    int bell; /* eventfd: guests were left here by a thread that went away with another */
+    pid_t owner;        /* atomic */
+    int bell;           /* eventfd: guests were left here by a thread that went away with another */
     pthread_mutex_t lock;
     unsigned count;
     orion_guest_t guests[ORION_LOBBY_SEATS]; /* oldest first; private memory, guarded by lock */

@@ -19,7 +19,8 @@ help:
 	@echo "make sanitize   C tests under AddressSanitizer and UndefinedBehaviorSanitizer, the ring under ThreadSanitizer"
 	@echo "make fuzz       decoders against random input, under the sanitizers (SECONDS=60 each)"
 	@echo "make soak       KILLS=10000 kills at random instants, ROUNDS=100 of killing who leases and serves in every order,"
-	@echo "                WORDS=100000000 hostile words, larger models"
+	@echo "                WORDS=100000000 hostile words, larger models,"
+	@echo "                EXAMPLES=50 times the made-up examples of make test, new ones each time"
 	@echo "make gpu-check  on a machine with a GPU: Orion against the driver itself, table in docs/gpu; else the cascade"
 	@echo "make docs       docs/reference/api-support.md"
 	@echo "make wheel      dist/orion_vgpu-*.whl"
@@ -57,6 +58,7 @@ SECONDS ?= 60
 KILLS ?= 10000
 ROUNDS ?= 100
 WORDS ?= 100000000
+EXAMPLES ?= 50
 
 $(SANITIZE)/build.ninja:
 	@$(BOOTSTRAP) --no-build test
@@ -74,6 +76,7 @@ soak:
 	@$(BOOTSTRAP) test
 	ORION_HOSTILE_WORDS=$(WORDS) ORION_KILLS=$(KILLS) ORION_TEST_ALARM=36000 $(BIN)/meson test -C build/venv --print-errorlogs --timeout-multiplier 0 transport_hostile_asan transport_kill channel_channel_hostile_asan channel_kill
 	ORION_SOAK=1 ORION_KILLS=$(KILLS) ORION_KILL_ROUNDS=$(ROUNDS) $(BIN)/pytest tests/e2e/test_kills.py tests/controller/test_kills.py tests/model --timeout 0 $(ARGS)
+	ORION_EXAMPLES=$(EXAMPLES) $(BIN)/pytest $$(grep -rl hypothesis_settings --include='test_*.py' tests) --timeout 0 $(ARGS)
 
 gpu-check:
 	@$(PYTHON) -m scripts.gpu_check --venv $(VENV) $(ARGS)

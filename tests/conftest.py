@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT / "tests"))  # what tests of several folders import
 SESSION_SECONDS = int(os.environ.get("ORION_TEST_SECONDS", "3600"))
 
 

@@ -11,8 +11,8 @@ from tempfile import TemporaryDirectory
 
 import hypothesis.strategies as st
 from controller_fakes import GIB, Clock, FakeServer
-from hypothesis import settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+from hypothesis_settings import examples
 from orion_controller.ledger import Ledger, Rules
 from orion_controller.model import Client, Refused, Report, Request, Wish
 from orion_controller.store import Store
@@ -238,4 +238,4 @@ class Leases(RuleBasedStateMachine):
 
 
 TestLeases = Leases.TestCase
-TestLeases.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestLeases.settings = examples(100, stateful_step_count=40)

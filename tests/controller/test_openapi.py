@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 from controller_processes import ControllerProcess
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis.errors import Unsatisfiable
+from hypothesis_settings import examples
 from orion_controller.api import describe
 
 schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed")
@@ -46,9 +47,7 @@ def test_the_interface_is_as_it_is_described(described, method, path, mode) -> N
     operation = described[path][method]
 
     @given(case=operation.as_strategy(generation_mode=mode))
-    @settings(
-        max_examples=30, deadline=None, suppress_health_check=list(HealthCheck), database=None
-    )
+    @examples(30, suppress_health_check=list(HealthCheck))
     def call(case) -> None:
         case.call_and_validate(headers={"Authorization": f"Bearer {KEY}"})
 

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis_settings import examples
 from orion_elect import endpoint
 from orion_elect.api import Api, ApiError, Conflict
 from orion_elect.election import Election
@@ -103,7 +104,7 @@ events = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(events)
 def test_there_are_never_two_leaders(happenings: list[tuple[str, int, float]]) -> None:
     now, objects = [1000.0], Objects()

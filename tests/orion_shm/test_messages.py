@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis_settings import examples
 
 from orion_shm import _messages as messages
 
@@ -34,6 +35,7 @@ def as_bytes(array: np.ndarray[Any, Any]) -> bytes:
     return head + (b"" if items is None else items.tobytes(order="A"))
 
 
+@examples(100)
 @given(st.sampled_from(range(len(DTYPES))), st.lists(st.integers(0, 4), max_size=4), st.booleans())
 def test_arrays_come_out_as_they_went_in(which: int, shape: list[int], fortran: bool) -> None:
     dtype = np.dtype(DTYPES[which])  # type: ignore[call-overload]
@@ -49,7 +51,7 @@ def test_arrays_come_out_as_they_went_in(which: int, shape: list[int], fortran: 
     assert not got.flags.writeable
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(st.binary(max_size=200))
 def test_any_bytes_as_an_array_are_malformed_or_an_array(data: bytes) -> None:
     try:
@@ -59,7 +61,7 @@ def test_any_bytes_as_an_array_are_malformed_or_an_array(data: bytes) -> None:
     assert got.nbytes <= len(data)
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(st.data())
 def test_a_head_with_one_byte_changed_is_malformed_or_an_array(data: st.DataObject) -> None:
     good = bytearray(as_bytes(np.arange(12, dtype="i4").reshape(3, 4)))
@@ -115,7 +117,7 @@ def pickled(value: object) -> tuple[bytes, list[memoryview]]:
     return messages.pickled(value, data, beside)
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(st.binary(max_size=60))
 def test_an_object_with_a_wrong_head_is_never_unpickled(data: bytes) -> None:
     head, parts, places, total = messages.object_out(*pickled([1, 2]))

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis_settings import examples
 from orion_server.arbiter import Arbiter
 from orion_server.lease_page import Turn
 from orion_server.limits import Mode
@@ -309,5 +309,5 @@ class Sharing(RuleBasedStateMachine):
             assert arbiter.runners[0].virtual <= min(waiting) + 1e-9
 
 
-Sharing.TestCase.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+Sharing.TestCase.settings = examples(40, stateful_step_count=25)
 TestSharing = Sharing.TestCase

@@ -9,8 +9,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis_settings import examples
 from orion_server import messages
 from orion_server.grants import extent_memfd
 from orion_server.ipc import EVENT, MEMORY, PARTIES, IpcTable
@@ -292,7 +293,7 @@ def test_events_have_a_bounded_number_of_places(peers):
     assert again.first > 0  # numbers of the one before mean nothing any more
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.data())
 def test_random_messages_never_unbalance_the_books(data):
     device = Device(0, "cpu", "a device", "", 4096 * MIB, 8)

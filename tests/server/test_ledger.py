@@ -6,9 +6,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis_settings import examples
 from orion_server.errors import OUT_OF_MEMORY, Refusal
 from orion_server.ledger import EXTENT, GRANULE, Device, Lease, open_lease, round_up
 from orion_server.limits import Limits, Mode, Policy, limits_of_wishes
@@ -164,5 +164,5 @@ class Books(RuleBasedStateMachine):
             assert self.device.granted == 0
 
 
-Books.TestCase.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+Books.TestCase.settings = examples(150, stateful_step_count=30)
 TestBooks = Books.TestCase

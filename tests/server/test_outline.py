@@ -7,8 +7,9 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis_settings import examples
 from orion_server import images, ptx
 from orion_server.compiler import Compiler
 from orion_server.ptx.cache import pack, unpack
@@ -166,7 +167,7 @@ def test_entry_that_says_what_cannot_be_is_not_there(field: str, value: Any) -> 
     assert ptx.unpack_outline(key, pack(key, json.dumps(said).encode())) is None
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(data=st.binary(max_size=200))
 def test_any_bytes_are_no_outline(data: bytes) -> None:
     key = "00" * 32

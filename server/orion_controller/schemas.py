@@ -177,7 +177,7 @@ class Heartbeat(Model):
     key_id: Annotated[str, Field(max_length=64)] = Field(
         "", description="which key of tokens it has: until it is this controller's, no new leases"
     )
-    address: Annotated[str, Field(max_length=256, pattern=r"^([^\s]*:[0-9]{1,5})?$")] = Field(
+    address: Annotated[str, Field(max_length=256, pattern=r"^([!-~]*:[0-9]{1,5})?$")] = Field(
         "", description="HOST:PORT for clients; :PORT: on the host that the heartbeat comes from"
     )
     local: Annotated[str, Field(max_length=107, pattern=r"^(/[^\x00]*)?$")] = ""

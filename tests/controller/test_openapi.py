@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -36,6 +37,24 @@ def controller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControllerP
 @pytest.fixture(scope="module")
 def described(controller: ControllerProcess):
     return schemathesis.openapi.from_url(f"http://{controller.address}/openapi.json")
+
+
+def patterns(node: object) -> Iterator[str]:
+    """Every pattern in a description, wherever it stands."""
+    if isinstance(node, dict):
+        if isinstance(pattern := node.get("pattern"), str):
+            yield pattern
+        node = list(node.values())
+    if isinstance(node, list):
+        for child in node:
+            yield from patterns(child)
+
+
+def test_every_pattern_means_the_same_in_every_language() -> None:
+    """\\s holds U+0085 in Python and Rust, but not in ECMAScript, which OpenAPI names."""
+    found = set(patterns(describe()))
+    assert len(found) >= 4
+    assert not [p for p in found if re.search(r"\\[sSdDwWbBpP]", p)]
 
 
 OPERATIONS = [(m.upper(), p) for p, methods in describe()["paths"].items() for m in methods]

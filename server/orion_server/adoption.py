@@ -61,10 +61,7 @@ def serve(session: Session, message: Message) -> None:
     """The worker asks for what the client has sent before, which may still be in the socket."""
     try:
         if listen(session):
-            session.fault = (
-                errors.UNKNOWN,
-                "the client sent something else than an offer of memory",
-            )
+            session.blame(errors.UNKNOWN, "the client sent something else than an offer of memory")
             session.worker.kill()
             return
     except BlockingIOError:

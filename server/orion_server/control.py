@@ -144,7 +144,7 @@ def answer(supervisor: Supervisor, request: dict[str, Any]) -> dict[str, Any]:
         session = supervisor.sessions.get(request.get("session", 0))
         if session is None:
             return {"error": f"no session {request.get('session')!r}: see `orion smi`"}
-        session.fault = (errors.DEVICE_UNAVAILABLE, "an administrator ended this session")
+        session.blame(errors.DEVICE_UNAVAILABLE, "an administrator ended this session")
         session.worker.kill()
         return {"ending": session.id}
     if operation == "limit":
@@ -167,7 +167,7 @@ def answer(supervisor: Supervisor, request: dict[str, Any]) -> dict[str, Any]:
 def status(supervisor: Supervisor) -> dict[str, Any]:
     """What `orion smi` shows, schema version 1."""
     device = supervisor.device
-    live = [s for s in supervisor.sessions.values() if s.state is not State.ENDED]
+    live = [s for s in supervisor.sessions if s.state is not State.ENDED]
     rows = [row_of(supervisor, s) for s in live]
     now = time.time()
     return {
@@ -209,7 +209,7 @@ def status(supervisor: Supervisor) -> dict[str, Any]:
         ],
         "clients": rows,
         "ended": supervisor.leasing.tokens.ended(),
-        "recent": [s.row() for s in list(supervisor.recent)[-16:]],
+        "recent": [s.row() for s in list(supervisor.sessions.recent)[-16:]],
         "totals": totals(supervisor, rows),
     }
 
@@ -223,7 +223,7 @@ def state_of(supervisor: Supervisor) -> str:
 def row_of(supervisor: Supervisor, session: Session) -> dict[str, Any]:
     """A live session with what it uses of the device, and what it could claim if all competed."""
     limits, shares = session.lease.limits, supervisor.shares
-    share = limits.ratio / sum(s.lease.limits.ratio for s in supervisor.sessions.values())
+    share = limits.ratio / sum(s.lease.limits.ratio for s in supervisor.sessions)
     usage = session.worker.stats.usage() if session.state is not State.ENDED else Usage()
     return {
         **session.row(),
@@ -242,19 +242,19 @@ def row_of(supervisor: Supervisor, session: Session) -> dict[str, Any]:
 
 def report(supervisor: Supervisor) -> dict[str, Any]:
     """All sessions, ended ones too (the last 256)."""
-    live = [row_of(supervisor, s) for s in supervisor.sessions.values()]
+    live = [row_of(supervisor, s) for s in supervisor.sessions]
     return {
         "schema": SCHEMA,
         "device": supervisor.device.name,
         "sessions": sorted(
-            [*(s.row() for s in supervisor.recent), *live], key=lambda r: int(r["session"])
+            [*(s.row() for s in supervisor.sessions.recent), *live], key=lambda r: int(r["session"])
         ),
         "totals": totals(supervisor, live),
     }
 
 
 def totals(supervisor: Supervisor, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    ended = supervisor.totals
+    ended = supervisor.sessions.totals
     return {
         "sessions": ended["sessions"],
         "calls": ended["calls"] + sum(r["calls"] for r in rows),

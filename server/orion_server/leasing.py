@@ -48,7 +48,7 @@ class Leasing:
         self._supervisor.waiting.remove(
             lambda other: other.token_id == token_id and other.hello.pid == pid, again
         )
-        for session in list(self._supervisor.sessions.values()):
+        for session in self._supervisor.sessions:
             if session.token_id == token_id and not session.used and session.hello.pid == pid:
                 self._supersede(session)
         problem = self.tokens.begin(token_id)
@@ -70,7 +70,7 @@ class Leasing:
         session.lease.close()
         self.finish(session)
         session.client_gone = True
-        self._supervisor.end(session)
+        self._supervisor.sessions.end(session)
 
     # --- orders, which come over the administrator's socket
 
@@ -95,10 +95,10 @@ class Leasing:
         why = "its lease was taken back by the controller"
         refusal = Refusal(wire.STATUS_REFUSED, errors.DEVICE_UNAVAILABLE, why)
         self._supervisor.waiting.remove(lambda g: is_of(g.token_id, lease, part), refusal)
-        for session in list(self._supervisor.sessions.values()):
+        for session in self._supervisor.sessions:
             if is_of(session.token_id, lease, part):
-                session.fault = session.fault or (errors.DEVICE_UNAVAILABLE, why)
-                self._supervisor.end(session)
+                session.blame(errors.DEVICE_UNAVAILABLE, why)
+                self._supervisor.sessions.end(session)
         return {"revoked": True}
 
     def status(self) -> dict[str, Any]:

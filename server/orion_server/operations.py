@@ -66,7 +66,7 @@ def drain(supervisor: Supervisor, request: dict[str, Any]) -> dict[str, Any]:
     supervisor.stop_when_empty = request.get("stop") is True and not undo
     supervisor.control.notify()
     log.info("clients are taken again" if undo else "draining: no new clients are taken")
-    left = sum(s.state is not State.ENDED for s in supervisor.sessions.values())
+    left = sum(s.state is not State.ENDED for s in supervisor.sessions)
     supervisor.look_if_empty()
     return {"draining": supervisor.draining, "clients": left}
 

@@ -101,6 +101,10 @@ class Session:
             self.last = self.worker.stats.read(memory_most=self.lease.granted + self.lease.limit)
         return self.last
 
+    def blame(self, result: int, why: str) -> None:
+        """What ends it, as an epitaph for its client. The first reason stays."""
+        self.fault = self.fault or (result, why)
+
     def cause(self) -> tuple[int, str] | None:
         """Why the worker has ended, as an epitaph for the client; None when it ended in order."""
         if self.fault is not None:

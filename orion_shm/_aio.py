@@ -82,7 +82,7 @@ class Waiter:
 
     async def call(self, data: Any) -> Any:
         try:
-            number = self.channel._call_begin(data, False)
+            number = self.channel._call_begin(data)
         except TimeoutError:
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(None, self.channel.call, data)

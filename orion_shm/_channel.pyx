@@ -5,14 +5,15 @@
 import pickle
 import sys
 
+cimport cython
+
 from cpython.buffer cimport (
-    PyBUF_ANY_CONTIGUOUS, PyBUF_FORMAT, PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release,
-    PyObject_GetBuffer,
+    PyBUF_ANY_CONTIGUOUS, PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer,
 )
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
-from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from orion_shm._c cimport *
@@ -36,131 +37,14 @@ cdef enum:
     WHY_BYTES = 400
 
 
-class ProtocolError(ConnectionAbortedError):
-    """The other side broke the protocol; the channel has ended."""
-
-
-class RemoteError(RuntimeError):
-    """The handler on the other side raised; the text is its exception."""
-
-
-cdef bool _keep_waiting() noexcept with gil:
-    """Asked by a thread that waits in C to send: Ctrl-C ends that."""
-    return error_set() == NULL and check_signals() == 0
-
-
-cdef int _raise_what_is_set() except -1:
-    return -1 if error_set() != NULL else 0
-
-
-cdef int64_t _now():
-    cdef timespec t
-    clock_gettime(CLOCK_MONOTONIC, &t)
-    return <int64_t>t.tv_sec * 1000000000 + t.tv_nsec
-
-
-cdef int64_t _ns(object timeout) except? -2:
-    """None: no limit, -1. Else nanoseconds."""
-    if timeout is None:
-        return -1
-    cdef double seconds = timeout
-    if seconds != seconds or seconds < 0:
-        raise ValueError(f"timeout is {timeout}: give seconds from 0 on, or None for no limit")
-    return <int64_t>(seconds * 1e9) if seconds < 9e9 else -1
-
-
-cdef int64_t _deadline(int64_t timeout_ns):
-    return -1 if timeout_ns < 0 else _now() + timeout_ns
-
-
-cdef int64_t _slice(int64_t deadline):
-    """Time to wait now; 0: none left."""
-    cdef int64_t left
-    if deadline < 0:
-        return SLICE_NS
-    left = deadline - _now()
-    return 0 if left <= 0 else (left if left < SLICE_NS else SLICE_NS)
-
-
-cdef object _open_error(orion_status_t status, const char *why):
-    text = why.decode("utf-8", "replace")
-    if status == ORION_TIMEOUT:
-        return TimeoutError(text)
-    if status == ORION_REFUSED:
-        return ConnectionRefusedError(text)
-    if status == ORION_PEER_GONE:
-        return ConnectionResetError(text)
-    if status == ORION_PROTOCOL or status == ORION_VERSION:
-        return ProtocolError(text)
-    if status == ORION_NO_MEMORY:
-        return MemoryError(text)
-    if status == ORION_INVALID:
-        return ValueError(text)
-    return OSError(text)
-
-
-cdef class _Block:
-    """Writable memory in a channel's arena; arrays of `Channel.empty` are views of one."""
-
-    cdef orion_block_t *block
-    cdef Py_ssize_t bytes
-    cdef Channel channel
-
-    def __dealloc__(self):
-        orion_block_free(self.block)
-
-    def __getbuffer__(self, Py_buffer *view, int flags):
-        PyBuffer_FillInfo(view, self, orion_block_data(self.block), self.bytes, 0, flags)
-
-
-cdef class _Held:
-    """Read-only memory of the other side's arena (or assembled from pieces), given back when the last view goes."""
-
-    cdef orion_held_t *held
-    cdef const void *data
-    cdef Py_ssize_t bytes
-
-    def __dealloc__(self):
-        orion_held_release(self.held)
-
-    def __getbuffer__(self, Py_buffer *view, int flags):
-        PyBuffer_FillInfo(view, self, <void *>self.data, self.bytes, 1, flags)
-
-
-cdef _Held _hold(orion_message_t *message):
-    """The message's bulk, which outlives it."""
-    cdef _Held held = _Held.__new__(_Held)
-    held.data = message.bulk.data
-    held.bytes = message.bulk.bytes
-    if orion_message_hold(message, &held.held) != ORION_OK:
-        orion_message_release(message)
-        raise MemoryError("no memory for a view of a message")
-    return held
-
-
-cdef object _owned(PyObject *reference):
-    """The object; its reference becomes ours."""
-    result = <object>reference
-    Py_DECREF(result)
-    return result
+include "_waits.pxi"
+include "_parcel.pxi"
 
 
 cdef bint _is_like(uint32_t tag, int wanted) noexcept:
     """May a message of this tag come where `wanted` (-1: anything) is waited for?"""
     return wanted < 0 or tag == <uint32_t>wanted or (
         (wanted == TAG_ARRAY and tag == TAG_CUDA) or (wanted == TAG_OBJECT and tag == TAG_PICKLE))
-
-
-cdef void _set_bulk(orion_bulk_t *bulk, object rest) noexcept:
-    """The rest of an object: a block, or bytes."""
-    if type(rest) is _Block:
-        bulk.block = (<_Block>rest).block
-        bulk.data = orion_block_data(bulk.block)
-        bulk.bytes = (<_Block>rest).bytes
-    else:
-        bulk.block = NULL
-        bulk.data = PyBytes_AS_STRING(rest)
-        bulk.bytes = PyBytes_GET_SIZE(rest)
 
 
 cdef class Channel:
@@ -213,8 +97,6 @@ cdef class Channel:
     cdef int _put(self, uint32_t tag, const void *data, size_t bytes, orion_bulk_t *bulk, int64_t timeout_ns) except -1:
         cdef int64_t deadline, wait
         cdef orion_status_t status
-        if bulk != NULL and self.over_network:
-            return self._put_large(tag, data, bytes, bulk, timeout_ns)
         status = orion_channel_send(self.channel, tag, data, bytes, bulk, 0)
         if status == ORION_OK:
             return 0
@@ -244,24 +126,15 @@ cdef class Channel:
             raise self._error(status, False)
         return 0
 
+    cdef int _post(self, _Parcel parcel, int64_t timeout_ns) except -1:
+        if parcel.is_copied_long() or (parcel.bulk != NULL and self.over_network):
+            return self._put_large(parcel.tag, parcel.data, parcel.bytes, parcel.bulk, timeout_ns)
+        return self._put(parcel.tag, parcel.data, parcel.bytes, parcel.bulk, timeout_ns)
+
     cdef int _send(self, object data, int64_t timeout_ns) except -1:
-        cdef Py_buffer view
-        if type(data) is bytes:
-            if PyBytes_GET_SIZE(data) <= ORION_CHANNEL_INLINE:
-                return self._put(TAG_BYTES, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), NULL, timeout_ns)
-            return self._put_large(TAG_BYTES, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), NULL, timeout_ns)
-        if _messages.is_array(data):
-            self._send_array(data, timeout_ns)
-            return 0
-        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
-        try:
-            if view.len <= ORION_CHANNEL_INLINE:
-                self._put(TAG_BYTES, view.buf, view.len, NULL, timeout_ns)
-            else:
-                self._put_large(TAG_BYTES, view.buf, view.len, NULL, timeout_ns)
-        finally:
-            PyBuffer_Release(&view)
-        return 0
+        if type(data) is bytes and PyBytes_GET_SIZE(data) <= ORION_CHANNEL_INLINE:
+            return self._put(TAG_BYTES, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), NULL, timeout_ns)
+        return self._post(_pack(self, data), timeout_ns)
 
     def send(self, data not None, timeout=None):
         """Sends the bytes of any contiguous buffer. A NumPy array arrives as an array (`send_array`).
@@ -271,38 +144,6 @@ cdef class Channel:
         """
         self._send(data, _ns(timeout))
 
-    cdef tuple _array_parts(self, object array):
-        """(tag, head, contiguous array or None, its block or None)"""
-        tag, head, contiguous = _messages.array_out(self, array)
-        block = contiguous.base if contiguous is not None else None
-        if block is not None:
-            block = _messages.base_of(block)
-        if type(block) is not _Block or (<_Block>block).channel is not self:
-            block = None
-        return tag, head, contiguous, block
-
-    cdef int _send_array(self, object array, int64_t timeout_ns) except -1:
-        cdef orion_bulk_t bulk
-        cdef Py_buffer view
-        tag, head, contiguous, block = self._array_parts(array)
-        if contiguous is None:
-            return self._put(tag, PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head), NULL, timeout_ns)
-        PyObject_GetBuffer(_messages.raw(contiguous), &view, PyBUF_ANY_CONTIGUOUS)
-        try:
-            if block is None and PyBytes_GET_SIZE(head) + view.len <= ORION_CHANNEL_INLINE:
-                both = head + PyBytes_FromStringAndSize(<char *>view.buf, view.len)
-                return self._put(tag, PyBytes_AS_STRING(both), PyBytes_GET_SIZE(both), NULL, timeout_ns)
-            bulk.data = view.buf
-            bulk.bytes = view.len
-            bulk.block = (<_Block>block).block if block is not None else NULL
-            if block is not None:
-                self._put(tag, PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head), &bulk, timeout_ns)
-            else:
-                self._put_large(tag, PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head), &bulk, timeout_ns)
-        finally:
-            PyBuffer_Release(&view)
-        return 0
-
     def send_array(self, array not None, timeout=None):
         """Sends an array: NumPy, any PEP 3118 buffer or DLPack tensor in host memory, or a CUDA array.
 
@@ -310,57 +151,14 @@ cdef class Channel:
         do not write to it before the other side is done. Others are copied once. Of a CUDA array an IPC handle is
         sent. Raises TypeError for dtypes that hold Python objects.
         """
-        self._send_array(array, _ns(timeout))
+        self._post(_pack_array(self, array), _ns(timeout))
 
     def send_object(self, value, timeout=None):
         """Sends any object that pickle can; its large buffers (NumPy arrays, ...) go beside the pickle, copied once.
 
         The other side reads it only if its channel was opened with allow_pickle=True.
         """
-        self._send_object(value, _ns(timeout))
-
-    cdef _Block _gather(self, list parts, list places, Py_ssize_t total):
-        """A block that holds the parts at their places, or None where the arena has no room now."""
-        cdef _Block block = self._block(total, 0)
-        cdef Py_buffer view
-        cdef Py_ssize_t at
-        if block is None:
-            return None
-        for part, place in zip(parts, places):
-            at = place
-            PyObject_GetBuffer(part, &view, PyBUF_SIMPLE)
-            memcpy(<char *>orion_block_data(block.block) + at, view.buf, view.len)
-            PyBuffer_Release(&view)
-        return block
-
-    cdef tuple _object_parts(self, object value):
-        """(tag, head, the rest or None: a block, or bytes where the arena has no room now)"""
-        cdef list beside = []
-        pickled = _dumps(value, protocol=5, buffer_callback=beside.append)
-        if not beside:
-            return TAG_PICKLE, pickled, None
-        pickled, buffers = _messages.pickled(value, pickled, beside)
-        if not buffers:
-            return TAG_PICKLE, pickled, None
-        head, parts, places, total = _messages.object_out(pickled, buffers)
-        if len(head) + total <= ORION_CHANNEL_INLINE:
-            return TAG_OBJECT, head + _messages.join(parts, places, total), None
-        rest = self._gather(parts, places, total)
-        return TAG_OBJECT, head, _messages.join(parts, places, total) if rest is None else rest
-
-    cdef int _send_object(self, object value, int64_t timeout_ns) except -1:
-        cdef orion_bulk_t bulk
-        cdef bytes head
-        cdef uint32_t tag
-        tag, head, rest = self._object_parts(value)
-        if rest is not None:
-            _set_bulk(&bulk, rest)
-            if bulk.block != NULL:
-                return self._put(tag, PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head), &bulk, timeout_ns)
-            return self._put_large(tag, PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head), &bulk, timeout_ns)
-        if PyBytes_GET_SIZE(head) <= ORION_CHANNEL_INLINE:
-            return self._put(tag, PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head), NULL, timeout_ns)
-        return self._put_large(tag, PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head), NULL, timeout_ns)
+        self._post(_pack_object(self, value), _ns(timeout))
 
     # ---- memory
 
@@ -557,36 +355,8 @@ cdef class Channel:
             raise self._error(status, False)
         return call
 
-    cdef uint64_t _begin_any(self, object data, bint as_object, int64_t timeout_ns) except? 0:
-        cdef Py_buffer view
-        cdef orion_bulk_t bulk
-        cdef bytes small
-        if as_object:
-            tag, small, rest = self._object_parts(data)
-            if rest is None:
-                return self._begin(tag, PyBytes_AS_STRING(small), PyBytes_GET_SIZE(small), NULL, timeout_ns)
-            _set_bulk(&bulk, rest)
-            return self._begin(tag, PyBytes_AS_STRING(small), PyBytes_GET_SIZE(small), &bulk, timeout_ns)
-        if _messages.is_array(data):
-            tag, head, contiguous, block = self._array_parts(data)
-            small = head
-            if contiguous is None:
-                return self._begin(tag, PyBytes_AS_STRING(small), PyBytes_GET_SIZE(small), NULL, timeout_ns)
-            PyObject_GetBuffer(_messages.raw(contiguous), &view, PyBUF_ANY_CONTIGUOUS)
-            try:
-                if block is None and PyBytes_GET_SIZE(small) + view.len <= ORION_CHANNEL_INLINE:
-                    small = small + PyBytes_FromStringAndSize(<char *>view.buf, view.len)
-                    return self._begin(tag, PyBytes_AS_STRING(small), PyBytes_GET_SIZE(small), NULL, timeout_ns)
-                bulk.data, bulk.bytes = view.buf, view.len
-                bulk.block = (<_Block>block).block if block is not None else NULL
-                return self._begin(tag, PyBytes_AS_STRING(small), PyBytes_GET_SIZE(small), &bulk, timeout_ns)
-            finally:
-                PyBuffer_Release(&view)
-        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
-        try:
-            return self._begin(TAG_BYTES, view.buf, view.len, NULL, timeout_ns)
-        finally:
-            PyBuffer_Release(&view)
+    cdef uint64_t _begin_with(self, _Parcel parcel, int64_t timeout_ns) except? 0:
+        return self._begin(parcel.tag, parcel.data, parcel.bytes, parcel.bulk, timeout_ns)
 
     cdef object _finish(self, uint64_t call, int64_t timeout_ns):
         cdef orion_message_t message
@@ -631,14 +401,14 @@ cdef class Channel:
             call = self._begin(TAG_BYTES, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), NULL, timeout_ns)
             return self._finish(call, timeout_ns)
         deadline = _deadline(timeout_ns)
-        call = self._begin_any(data, False, timeout_ns)
+        call = self._begin_with(_pack(self, data), timeout_ns)
         return self._finish(call, timeout_ns if deadline < 0 else max(0, deadline - _now()))
 
     def call_object(self, value, timeout=None):
         """`call` with any object that pickle can; both ends need allow_pickle=True."""
         cdef int64_t timeout_ns = _ns(timeout)
         cdef int64_t deadline = _deadline(timeout_ns)
-        cdef uint64_t call = self._begin_any(value, True, timeout_ns)
+        cdef uint64_t call = self._begin_with(_pack_object(self, value), timeout_ns)
         return self._finish(call, timeout_ns if deadline < 0 else max(0, deadline - _now()))
 
     cdef int _reply_raw(self, const orion_message_t *request, orion_message_kind_t kind, uint32_t tag,
@@ -655,42 +425,16 @@ cdef class Channel:
         return 0
 
     cdef int _reply(self, const orion_message_t *request, object value, bint as_object) except -1:
-        cdef Py_buffer view
-        cdef orion_bulk_t bulk
-        cdef bytes head
-        cdef uint32_t tag
+        cdef _Parcel parcel
         if as_object:
-            tag, head, rest = self._object_parts(value)
-            if rest is None:
-                return self._reply_raw(request, ORION_MESSAGE_REPLY, tag, PyBytes_AS_STRING(head),
-                                       PyBytes_GET_SIZE(head), NULL)
-            _set_bulk(&bulk, rest)
-            return self._reply_raw(request, ORION_MESSAGE_REPLY, tag, PyBytes_AS_STRING(head),
-                                   PyBytes_GET_SIZE(head), &bulk)
+            parcel = _pack_object(self, value)
         elif value is None or type(value) is bytes:
-            head = value or b""
-            return self._reply_raw(request, ORION_MESSAGE_REPLY, TAG_BYTES, PyBytes_AS_STRING(head),
-                                   PyBytes_GET_SIZE(head), NULL)
-        elif _messages.is_array(value):
-            out, head, contiguous, block = self._array_parts(value)
-            tag = out
-            data = _messages.raw(contiguous) if contiguous is not None else b""
+            value = value or b""
+            return self._reply_raw(request, ORION_MESSAGE_REPLY, TAG_BYTES, PyBytes_AS_STRING(value),
+                                   PyBytes_GET_SIZE(value), NULL)
         else:
-            tag, head, data, block = TAG_BYTES, b"", value, None
-        PyObject_GetBuffer(data, &view, PyBUF_ANY_CONTIGUOUS)
-        try:
-            if tag == TAG_BYTES:
-                return self._reply_raw(request, ORION_MESSAGE_REPLY, tag, view.buf, view.len, NULL)
-            if block is None and PyBytes_GET_SIZE(head) + view.len <= ORION_CHANNEL_INLINE:
-                head = head + PyBytes_FromStringAndSize(<char *>view.buf, view.len)
-                return self._reply_raw(request, ORION_MESSAGE_REPLY, tag, PyBytes_AS_STRING(head),
-                                       PyBytes_GET_SIZE(head), NULL)
-            bulk.data, bulk.bytes = view.buf, view.len
-            bulk.block = (<_Block>block).block if block is not None else NULL
-            return self._reply_raw(request, ORION_MESSAGE_REPLY, tag, PyBytes_AS_STRING(head),
-                                   PyBytes_GET_SIZE(head), &bulk)
-        finally:
-            PyBuffer_Release(&view)
+            parcel = _pack(self, value)
+        return self._reply_raw(request, ORION_MESSAGE_REPLY, parcel.tag, parcel.data, parcel.bytes, parcel.bulk)
 
     def serve(self, handler, timeout=None):
         """Answers calls with `handler(data)` until the other side closes the channel; returns how many messages came.
@@ -764,8 +508,8 @@ cdef class Channel:
         """Sends at once, or raises TimeoutError."""
         self._send(data, 0)
 
-    def _call_begin(self, data, bint as_object):
-        return self._begin_any(data, as_object, 0)
+    def _call_begin(self, data):
+        return self._begin_with(_pack(self, data), 0)
 
     def _call_try(self, uint64_t call):
         """(answer,), or None when it is not there."""
@@ -864,123 +608,4 @@ cdef extern from *:
     const void *_copy_of "orion_message_copy_of"(const orion_message_t *) noexcept nogil
 
 
-cdef class Listener:
-    """Waits for processes to connect. Made by `listen`. Iterating accepts for ever."""
-
-    cdef orion_listener_t *listener
-    cdef readonly str address
-    cdef readonly bint closed
-    cdef bint allow_pickle
-
-    def __dealloc__(self):
-        orion_listener_free(self.listener)
-
-    def accept(self, timeout=None):
-        """The next process that connects, as a `Channel`. Raises TimeoutError, ValueError when it was closed."""
-        cdef orion_channel_t *channel = NULL
-        cdef char why[WHY_BYTES]
-        cdef orion_status_t status = ORION_TIMEOUT
-        cdef int64_t deadline = _deadline(_ns(timeout)), wait
-        while True:
-            wait = _slice(deadline)
-            with nogil:
-                status = orion_listener_accept(self.listener, wait, &channel, why, WHY_BYTES)
-            if status != ORION_TIMEOUT or wait == 0:
-                break
-            PyErr_CheckSignals()
-        if status != ORION_OK:
-            raise _open_error(status, why)
-        return _wrap(channel, self.address, self.allow_pickle)
-
-    def fileno(self):
-        """Readable when somebody connects."""
-        return -1 if self.closed else orion_listener_fd(self.listener)
-
-    def close(self):
-        """Nobody can connect any more; threads in `accept` get ValueError. Channels are not affected."""
-        self.closed = True
-        orion_listener_shutdown(self.listener)
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        try:
-            return self.accept()
-        except ValueError:
-            raise StopIteration from None
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        self.close()
-
-
-cdef Channel _wrap(orion_channel_t *channel, str address, bint allow_pickle):
-    cdef Channel made = Channel.__new__(Channel)
-    made.channel = channel
-    made.address = address
-    made.allow_pickle = allow_pickle
-    made.over_network = made.transport != "shm"
-    return made
-
-
-cdef orion_channel_options_t _options(object arena_limit, bint any_user, object token, bint insecure) except *:
-    """`token`: bytes that outlive the options, or None."""
-    cdef orion_channel_options_t options
-    if arena_limit < 1:
-        raise ValueError(f"arena_limit is {arena_limit}: give a number of bytes")
-    options.arena_limit = arena_limit
-    options.any_user = any_user
-    options.token = NULL if token is None else PyBytes_AS_STRING(token)
-    options.insecure = insecure
-    options.keep_waiting = _keep_waiting
-    return options
-
-
-def listen(address, *, allow_pickle=False, arena_limit=1 << 30, any_user=False, token=None, insecure=False):
-    """Listens at an address: "name" or "shm://name" (this user's processes on this host), "/path" of a socket, or
-    "tcp://host:port" and "ucx://host:port" for other hosts, too; with port 0 `Listener.address` tells which one it is.
-
-    allow_pickle: unpickle objects that the other side sends. Unpickling runs code of its choice: only where both
-    processes are yours. arena_limit: bytes of memory for long messages, each way. any_user: let processes of other
-    users connect to a name. Over tcp and ucx: token, "ID.SECRET" that the other side has, too (None: ORION_TOKEN of the
-    environment; "": none); insecure: be reached from other hosts without one, or unencrypted. Raises
-    ConnectionRefusedError when somebody listens there, ValueError for a wrong address or what may not be.
-    """
-    cdef char why[WHY_BYTES]
-    cdef Listener made = Listener.__new__(Listener)
-    cdef object secret = _messages.token(token)
-    cdef orion_channel_options_t options = _options(arena_limit, any_user, secret, insecure)
-    cdef bytes where = _messages.address(address)
-    made.closed = True
-    cdef orion_status_t status = orion_listener_open(where, &options, &made.listener, why, WHY_BYTES)
-    if status != ORION_OK:
-        raise _open_error(status, why)
-    made.closed = False
-    made.address = orion_listener_address(made.listener).decode("utf-8")
-    made.allow_pickle = allow_pickle
-    return made
-
-
-def connect(address, timeout=10.0, *, allow_pickle=False, arena_limit=1 << 30, any_user=False, token=None,
-            insecure=False):
-    """Connects to a `listen` at this address; options as there. insecure: send unencrypted to another host.
-
-    Raises ConnectionRefusedError when nobody listens or we may not connect, TimeoutError when nobody accepts within
-    `timeout` seconds (None: no limit), ValueError for a wrong address or what may not be.
-    """
-    cdef char why[WHY_BYTES]
-    cdef orion_channel_t *channel = NULL
-    cdef object secret = _messages.token(token)
-    cdef orion_channel_options_t options = _options(arena_limit, any_user, secret, insecure)
-    cdef bytes where = _messages.address(address)
-    cdef const char *text = where
-    cdef int64_t timeout_ns = _ns(timeout)
-    cdef orion_status_t status
-    with nogil:
-        status = orion_channel_connect(text, &options, timeout_ns, &channel, why, WHY_BYTES)
-    if status != ORION_OK:
-        raise _open_error(status, why)
-    return _wrap(channel, address if isinstance(address, str) else where.decode("utf-8", "replace"), allow_pickle)
+include "_opening.pxi"

@@ -40,6 +40,7 @@ COMPILED = (
     ".py",
     ".pyx",
     ".pxd",
+    ".pxi",
     ".pyi",
     ".toml",
     ".json",

@@ -11,7 +11,21 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("csrc", "client", "server", "orion_shm")
-TEXT = {".c", ".h", ".py", ".pyx", ".pxd", ".pyi", ".toml", ".build", ".sh", ".cu", ".txt", ".md"}
+TEXT = {
+    ".c",
+    ".h",
+    ".py",
+    ".pyx",
+    ".pxd",
+    ".pxi",
+    ".pyi",
+    ".toml",
+    ".build",
+    ".sh",
+    ".cu",
+    ".txt",
+    ".md",
+}
 # A licence line would change what these files are.
 NO_LICENCE_LINE = {".md", ".json", ".txt"}
 

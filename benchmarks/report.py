@@ -104,8 +104,11 @@ def hops(name: str) -> Callable[[Figures], float | None]:
     return cell
 
 
-def spread(name: str) -> Callable[[Figures], float | None]:
+def spread(*names: str) -> Callable[[Figures], float | None]:
+    """Of the first of these rows that there is."""
+
     def cell(figures: Figures) -> float | None:
+        name = next((name for name in names if name in figures), names[0])
         p99, p50 = value(figures, name, "p99"), value(figures, name)
         return p99 / p50 if p99 is not None and p50 else None
 
@@ -138,6 +141,9 @@ class Table:
     order: int = 0  # the column by which rows are sorted
 
 
+ROUND_TRIP = "Round trip, of a line pair"
+
+
 def tables() -> list[Table]:
     sizes = [("8 B", "8"), ("64 B", "64"), ("256 B", "256")]
     found = []
@@ -149,13 +155,12 @@ def tables() -> list[Table]:
         calls += [
             Column("4 KiB", first("call_4096", "call_4080")),
             Column("64 KiB", ratio("call_65536")),
-            Column("64 B: p99 / p50", spread("call_64")),
         ]
         if language == "Python":
             calls.append(Column("object", ratio("object")))
-        found.append(
-            Table("Round trip, of a line pair", language, calls, 2 if language == "C" else 1)
-        )
+        by = 2 if language == "C" else 1
+        found.append(Table(ROUND_TRIP, language, calls, by))
+        found.append(Table("Round trip, p99 / p50", language, spreads(language), by))
         rates = [Column(f"{title}, hops", hops(f"one_way_{size}")) for title, size in sizes]
         rates.append(Column("64 B, M/s", rate("one_way_64"), True))
         found.append(Table("One way, per message in hops of a line", language, rates, 1))
@@ -178,18 +183,39 @@ def tables() -> list[Table]:
     return found
 
 
+def spreads(language: str) -> list[Column]:
+    """Of every row that has a 99th percentile."""
+    sized = [("8 B", 8), ("48 B", 48), ("64 B", 64), ("256 B", 256), ("4 KiB", 4096)]
+    found = [
+        Column(title, spread(f"call_{size}", *(["call_4080"] if size == 4096 else [])))
+        for title, size in sized
+        if language == "C" or size != 48
+    ]
+    found.append(Column("64 KiB", spread("call_65536")))
+    if language == "Python":
+        return [*found, Column("object", spread("object"))]
+    return [
+        *found,
+        Column("to a sleeper", spread("asleep_64")),
+        Column("unpinned", spread("unpinned_64")),
+    ]
+
+
 def rate(name: str) -> Callable[[Figures], float | None]:
     return lambda figures: 1e3 / ns if (ns := value(figures, name)) else None
 
 
-def rows(table: Table, run: Run) -> list[tuple[Entry, list[float | None]]]:
+Row = tuple[Entry, list[float | None]]
+
+
+def rows(table: Table, run: Run) -> list[Row]:
     found = [
         (entry, [c.cell(entry.figures) for c in table.columns]) for entry in run.of(table.language)
     ]
     found = [row for row in found if any(cell is not None for cell in row[1])]
     sign = -1 if table.columns[table.order].more_is_better else 1
 
-    def key(row: tuple[Entry, list[float | None]]) -> tuple[bool, float]:
+    def key(row: Row) -> tuple[bool, float]:
         cell = row[1][table.order]
         return cell is None, sign * (cell or 0)
 
@@ -217,9 +243,16 @@ def markdown(run: Run) -> str:
             name = f"**{entry.title}**" if entry.ours else entry.title
             lines.append(f"| {name} ({entry.kind}) | {' | '.join(map(shown, cells))} |")
         lines.append("")
-    lines.append("Ahead of Orion:\n")
-    lines += [f"* {line}" for line in behind(run)] or ["* nobody"]
-    lines.append(f"\nSamples dropped because the floor moved: {dropped(run)}.")
+    if tail := list(other_rows(run)):
+        lines += ["### Other programs\n", f"| {' | '.join(OTHER_COLUMNS)} |"]
+        lines.append("|---" * len(OTHER_COLUMNS) + "|")
+        lines += [f"| {' | '.join(row)} |" for row in tail]
+        lines.append("")
+    lines.append("### Where others are ahead\n")
+    for ours in (entry for entry in run.entries if entry.ours):
+        found_ahead = [f"* {ahead}" for ahead in behind(run) if ahead.ours is ours]
+        lines += [f"Of {ours.title} ({ours.language}):\n", *(found_ahead or ["* nobody"]), ""]
+    lines.append(f"Samples dropped because the floor moved: {dropped(run)}.")
     return "\n".join(lines) + "\n"
 
 
@@ -234,24 +267,39 @@ def dropped(run: Run) -> str:
     return f"{gone} of {gone + sum(v['kept'] for v in figures)}"
 
 
-def behind(run: Run) -> list[str]:
-    """Each cell in which a peer is better than the best of ours, with both figures."""
+@dataclass(frozen=True)
+class Ahead:
+    """A cell in which a peer is better than one of our rows."""
+
+    ours: Entry
+    peer: Entry
+    figure: str
+    theirs: float
+    mine: float
+
+    def __str__(self) -> str:
+        figures = f"{shown(self.theirs)} against {shown(self.mine)}"
+        return f"{self.peer.title} ({self.peer.language}): {self.figure}: {figures}"
+
+
+def behind(run: Run) -> list[Ahead]:
+    """Each of our rows against each peer: who uses a channel has nothing of a session that is faster."""
     found = []
     for table in tables():
         all_rows = rows(table, run)
         for at, column in enumerate(table.columns):
             sign = -1 if column.more_is_better else 1
-            ours = [sign * c[at] for e, c in all_rows if e.ours and c[at] is not None]  # type: ignore[operator]
-            if not ours:
-                continue
-            for entry, cells in all_rows:
-                cell = cells[at]
-                if not entry.ours and cell is not None and sign * cell < min(ours):
-                    best = shown(sign * min(ours))
-                    found.append(
-                        f"{entry.title} ({table.language}): {table.title}, {column.title}: "
-                        f"{shown(cell)} against {best}"
-                    )
+            figure = f"{table.title}, {column.title}"
+            measured = [
+                (entry, cell) for entry, cells in all_rows if (cell := cells[at]) is not None
+            ]
+            found += [
+                Ahead(ours, peer, figure, theirs, mine)
+                for ours, mine in measured
+                if ours.ours
+                for peer, theirs in measured
+                if not peer.ours and sign * theirs < sign * mine
+            ]
     return found
 
 
@@ -273,27 +321,36 @@ def show(run: Run) -> None:
         for entry, cells in found:
             grid.add_row(entry.peer, *map(shown, cells), style="bold" if entry.ours else "")
         console.print(grid)
-    others(console, (entry for entry in run.entries if not entry.language))
-    for line in behind(run):
-        console.print(f"ahead of Orion: {line}")
+    others(console, run)
+    for ahead in behind(run):
+        console.print(f"ahead of {ahead.ours.title}: {ahead}")
     console.print(f"samples dropped because the floor moved: {dropped(run)}")
 
 
-def others(console: Any, entries: Iterable[Entry]) -> None:
-    from rich.table import Table as Grid
+OTHER_COLUMNS = ("program", "figure", "median", "unit", "/ pair", "pair ns", "dropped")
 
-    grid = Grid(title="Other programs", title_justify="left")
-    for name in ("program", "figure"):
-        grid.add_column(name)
-    for name in ("median", "unit", "/ pair", "pair ns", "dropped"):
-        grid.add_column(name, justify="right")
-    for entry in entries:
+
+def other_rows(run: Run) -> Iterable[tuple[str, ...]]:
+    """The figures of the programs that are no peers, one a row."""
+    for entry in run.entries:
+        if entry.language:
+            continue
         for name, figure in entry.figures.items():
-            tail: tuple[str, ...] = ()
+            tail: tuple[str, ...] = ("", "", "")
             if "ratio_to_pair" in figure and figure["unit"].startswith("ns"):
                 ratio, pair = shown(figure["ratio_to_pair"]), f"{figure['pair']:.0f}"
                 tail = (ratio, pair, str(figure["dropped"]))
-            grid.add_row(entry.title, name, shown(figure["median"]), figure["unit"], *tail)
+            yield entry.title, name, shown(figure["median"]), figure["unit"], *tail
+
+
+def others(console: Any, run: Run) -> None:
+    from rich.table import Table as Grid
+
+    grid = Grid(title="Other programs", title_justify="left")
+    for at, name in enumerate(OTHER_COLUMNS):
+        grid.add_column(name, justify="left" if at < 2 else "right")
+    for row in other_rows(run):
+        grid.add_row(*row)
     if grid.row_count:
         console.print(grid)
 
@@ -301,6 +358,17 @@ def others(console: Any, entries: Iterable[Entry]) -> None:
 # ---- the plot ----
 
 COLOURS = {"both": "#2f6f4f", "polls": "#c2702f", "blocks": "#8a8fa0"}
+
+
+def panels_of(run: Run) -> list[tuple[str, list[Row], int]]:
+    """Language, rows, and the column that is shown, for each language that has any."""
+    found = []
+    for table in tables():
+        if table.title == ROUND_TRIP:
+            shown_rows = [row for row in reversed(rows(table, run)) if row[1][table.order]]
+            if shown_rows:
+                found.append((table.language, shown_rows, table.order))
+    return found
 
 
 def plot(run: Run, folder: Path) -> str | None:
@@ -313,14 +381,7 @@ def plot(run: Run, folder: Path) -> str | None:
     from matplotlib import pyplot
 
     matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "orion", "font.size": 9})
-    panels = [
-        (language, list(reversed(rows(table, run))), table.order)
-        for table in tables()
-        if table.title.startswith("Round trip")
-        for language in [table.language]
-    ]
-    panels = [(name, [r for r in found if r[1][at]], at) for name, found, at in panels]
-    panels = [panel for panel in panels if panel[1]]
+    panels = panels_of(run)
     if not panels:
         return "no plot: no round trip was measured"
     heights = [len(found) for _, found, _ in panels]

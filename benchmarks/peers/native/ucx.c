@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* UCX's own API as its documentation recommends it: active messages for what is small (the receiver copies the bytes
- * out in the handler), tagged messages for what is large. It polls; ORION_BENCH_UCX_SLEEP=1: it sleeps on its
+/* UCX's own API as its documentation recommends it: active messages for what is small (the handler copies the bytes to
+ * where they are waited for), tagged messages for what is large. It polls; ORION_BENCH_UCX_SLEEP=1: it sleeps on its
  * descriptor when polling finds nothing, armed as its documentation says. UCX_TLS in the environment chooses the way. */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -12,7 +12,7 @@
 
 #define AM_ID 7
 #define AM_MAX 4096  /* beyond it tags: there a receive is posted where the data shall go */
-#define AM_SLOTS 256 /* more than one call of ucp_worker_progress delivers */
+#define AM_SLOTS 256 /* for what comes before it is waited for: more than one call of ucp_worker_progress delivers */
 
 static ucp_context_h context;
 static ucp_worker_h worker;
@@ -20,6 +20,8 @@ static ucp_ep_h endpoint;
 static int sleeping, event_fd = -1;
 static uint8_t arrived[AM_SLOTS][AM_MAX];
 static unsigned arrivals, taken;
+static void *waiting; /* where the next message shall go, while somebody waits for it */
+static size_t waiting_bytes;
 
 static ucs_status_t on_message(void *arg, const void *header, size_t header_bytes, void *data, size_t bytes,
                                const ucp_am_recv_param_t *param)
@@ -28,6 +30,12 @@ static ucs_status_t on_message(void *arg, const void *header, size_t header_byte
     (void)header;
     (void)header_bytes;
     twin_must((param->recv_attr & UCP_AM_RECV_ATTR_FLAG_RNDV) == 0 && bytes <= AM_MAX, "an eager message");
+    if (waiting != NULL) {
+        twin_must(bytes == waiting_bytes, "a message of the length that is waited for");
+        memcpy(waiting, data, bytes);
+        waiting = NULL;
+        return UCS_OK;
+    }
     twin_must(arrivals - taken < AM_SLOTS, "keeping what one call of ucp_worker_progress delivers");
     memcpy(arrived[arrivals++ % AM_SLOTS], data, bytes);
     return UCS_OK;
@@ -67,6 +75,7 @@ static void ucx_open(int side)
     ucp_ep_params_t ep = {.field_mask = UCP_EP_PARAM_FIELD_REMOTE_ADDRESS, .address = theirs};
     must(ucp_ep_create(worker, &ep, &endpoint), "ucp_ep_create");
     arrivals = taken = 0;
+    waiting = NULL;
 }
 
 /* One turn of the wait for something: polls, and then sleeps if it is to. */
@@ -112,9 +121,14 @@ static void ucx_receive(void *buffer, size_t bytes)
         finish(ucp_tag_recv_nbx(worker, buffer, bytes, 1, (ucp_tag_t)-1, &param), "ucp_tag_recv_nbx");
         return;
     }
-    while (arrivals == taken)
+    if (arrivals != taken) {
+        memcpy(buffer, arrived[taken++ % AM_SLOTS], bytes);
+        return;
+    }
+    waiting = buffer;
+    waiting_bytes = bytes;
+    while (waiting != NULL)
         turn();
-    memcpy(buffer, arrived[taken++ % AM_SLOTS], bytes);
 }
 
 static void ucx_call(const void *out, void *in, size_t bytes)

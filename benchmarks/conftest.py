@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,8 @@ _results: list[report.Entry] = []
 
 @pytest.fixture(scope="session")
 def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Compiles C files of benchmarks/, with parts of csrc, into a program or (shared=True) a library."""
+    """Compiles C files of benchmarks/, with parts of csrc (`without` files that a benchmark has its own for), into a
+    program or (shared=True) a library."""
     folder = tmp_path_factory.mktemp("native")
 
     def run(
@@ -43,13 +44,15 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         parts: Sequence[str] = CORE,
         flags: Sequence[str] = (),
         shared: bool = False,
+        without: Collection[str] = (),
     ) -> Path:
         target = folder / name
         if target.exists():
             return target
         files = [HERE / source for source in sources]
         for part in parts:
-            files += sorted((ROOT / "csrc" / part).glob("*.c"))
+            found = sorted((ROOT / "csrc" / part).glob("*.c"))
+            files += [path for path in found if f"{part}/{path.name}" not in without]
         command = [os.environ.get("CC", "cc"), *FLAGS, "-o", str(target)]
         command += ["-shared", "-fPIC"] if shared else []
         command += [f"-I{ROOT / 'csrc'}", f"-I{ROOT / 'csrc' / 'include'}", f"-I{HERE}"]

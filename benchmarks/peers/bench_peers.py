@@ -30,6 +30,13 @@ def floor_library(build: Callable[..., Path]) -> Path:
     return build("libsample.so", ["native/sample.c"], parts=("base",), shared=True)
 
 
+def shared_page(folder: Path) -> Path:
+    """What both processes of a C program map."""
+    page = folder / "page"
+    page.write_bytes(bytes(1 << 20))
+    return page
+
+
 def c_command(peer: peers.Peer, build: Callable[..., Path], folder: Path) -> list[str]:
     flags = peer.flags()
     source = f"peers/native/{peer.program}.c"
@@ -39,9 +46,7 @@ def c_command(peer: peers.Peer, build: Callable[..., Path], folder: Path) -> lis
         flags=flags,
         **({} if peer.core else {"parts": ("base",)}),
     )
-    page = folder / "page"
-    page.write_bytes(bytes(1 << 20))
-    return [*peer.launcher(), str(program), str(page), *peer.rows]
+    return [*peer.launcher(), str(program), str(shared_page(folder)), *peer.rows]
 
 
 @pytest.mark.parametrize("peer", peers.PEERS, ids=lambda peer: f"{peer.name} ({peer.language})")
@@ -73,6 +78,28 @@ def test_peer(
     )  # fmt: skip
     kept = [value["kept"] for value in figures.values() if "kept" in value]
     assert not kept or max(kept) > 0, "every sample was dropped: the machine is too busy"
+
+
+@pytest.mark.parametrize("twin", ["session", "channel"])
+def test_only_spin(
+    benchmark: Any,
+    twin: str,
+    build: Callable[..., Path],
+    run_program: Callable[..., Figures],
+    record: Callable[..., None],
+    folder: Path,
+) -> None:
+    """Calls with waits that may sleep beside calls with waits that never do, between the same two processes."""
+    names = (f"{twin}.c", "only_spins.c", "twin.c")
+    program = build(
+        f"spins-{twin}",
+        [*(f"peers/native/{name}" for name in names), "native/sample.c"],
+        without={"channel/wait.c"},
+    )
+    command = [str(program), str(shared_page(folder)), "only_spin"]
+    figures = benchmark.pedantic(run_program, args=(command, {}), rounds=1, iterations=1)
+    record(f"{twin}, only spinning", figures)
+    assert figures["only_spin_64"]["kept"] > 0, "every sample was dropped: the machine is too busy"
 
 
 def test_floors(

@@ -88,6 +88,23 @@ def test_the_rows_of_a_c_peer_are_measured(tmp_path: Path) -> None:
     assert 0 <= figures["idle"]["median"] < 0.9  # it sleeps
 
 
+def test_calls_of_ours_are_measured_beside_calls_that_never_sleep(tmp_path: Path) -> None:
+    sources = [BENCHMARKS / "peers" / "native" / name for name in ("channel.c", "only_spins.c")]
+    for part in ("shm", "stream", "channel", "wire"):
+        sources += sorted((ROOT / "csrc" / part).glob("*.c"))
+    sources.remove(ROOT / "csrc" / "channel" / "wait.c")  # only_spins.c stands for it
+    program = compile_c(tmp_path / "spins", [*sources, *TWIN, *SAMPLE])
+    finished = run([program, page(tmp_path), "only_spin"])
+    assert finished.returncode == 0, finished.stderr
+    figures = json.loads(finished.stdout)["figures"]
+    for size in (8, 64, 256):
+        sample = figures[f"only_spin_{size}"]
+        assert sample["kept"] + sample["dropped"] == 1
+        assert (figures[f"spin_then_sleep_of_only_spin_{size}"]["median"] > 0) == bool(
+            sample["kept"]
+        )
+
+
 def test_the_rows_of_a_python_peer_are_measured(tmp_path: Path) -> None:
     library = compile_c(tmp_path / "sample.so", SAMPLE, "-shared", "-fPIC")
     duo = BENCHMARKS / "peers" / "python" / "duo.py"

@@ -2,7 +2,7 @@
 /* The rows of every C peer: two processes, pinned apart, that probe the floor themselves around each sample.
  *
  *   PROGRAM FILE [ROW]...     FILE: zeroed, for what both processes map. ROW: call one_way bulk asleep unpinned one_core
- *                             idle attach; without any, all of them. One JSON object on standard output. */
+ *                             idle attach only_spin; without any, all of them. One JSON object on standard output. */
 #define _GNU_SOURCE
 #include "twin.h"
 
@@ -27,7 +27,7 @@
 #define BLOB (32u << 10)
 #define ANYWHERE 0xffffffffu /* a processor of the scheduler's choice */
 
-enum job { JOB_ANSWER = 1, JOB_RECEIVE, JOB_IDLE, JOB_PIN, JOB_ATTACH, JOB_TAKE };
+enum job { JOB_ANSWER = 1, JOB_RECEIVE, JOB_IDLE, JOB_PIN, JOB_ATTACH, JOB_TAKE, JOB_SPIN };
 
 typedef struct page { /* in FILE */
     bench_floor_t floor;
@@ -146,6 +146,9 @@ static void answer_jobs(void)
             } else {
                 (void)bench_pin((int)page->cpu);
             }
+            break;
+        case JOB_SPIN:
+            twin_only_spin(page->count != 0);
             break;
         case JOB_ATTACH:
             twin.close();
@@ -401,6 +404,43 @@ static void unpinned(int samples)
     bench_figures("unpinned_64", "ns", "p99", &r);
 }
 
+static void spin_only(bool only)
+{
+    start(JOB_SPIN, 0, only);
+    bench_job_await();
+    twin_only_spin(only);
+}
+
+/* The same calls with waits that never sleep and with those of the library, in turn: what it costs that they may. */
+static double run_only_spin(void *arg)
+{
+    double only[BATCHES], may_sleep[BATCHES];
+    for (int batch = 0; batch < BATCHES; batch++) {
+        spin_only(true);
+        only[batch] = run_calls(arg);
+        spin_only(false);
+        may_sleep[batch] = run_calls(arg);
+    }
+    double p50 = bench_median(only, BATCHES);
+    bench_second(bench_median(may_sleep, BATCHES) / p50);
+    return p50;
+}
+
+static void only_spin(int samples)
+{
+    static const size_t sizes[] = {8, 64, 256};
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        row_t row = {.bytes = sizes[i]};
+        char name[64];
+        row.count = fitting(run_calls, &row, 50, CALLS_MAX);
+        bench_result_t r = bench_sample(run_only_spin, &row, samples);
+        snprintf(name, sizeof(name), "only_spin_%zu", sizes[i]);
+        bench_figure(name, "ns", &r);
+        snprintf(name, sizeof(name), "spin_then_sleep_of_only_spin_%zu", sizes[i]);
+        bench_number(name, "ratio", r.second);
+    }
+}
+
 /* Processor time that the waiting side takes while nothing comes for a second, after a first call. */
 static void idle(void)
 {
@@ -472,6 +512,8 @@ static void ask(int argc, char **argv)
         idle();
     if (wanted(argc, argv, "attach"))
         attach(first);
+    if (wanted(argc, argv, "only_spin") && twin_only_spin != NULL)
+        only_spin(samples);
     bench_end();
     fflush(stdout);
 }

@@ -32,6 +32,9 @@ typedef struct twin {
 
 extern const twin_t twin;
 
+/* Our own twins with only_spins.c: this process's waits never sleep from now on, or sleep again. Others have none. */
+void twin_only_spin(bool only) __attribute__((weak));
+
 /* Gives the other side up to 32 KiB (an address, a name) and returns what it gave; both sides call it. */
 const void *twin_exchange(const void *mine, size_t bytes, size_t *theirs_p);
 /* A path for sockets and the like, in a folder that goes away; the same on both sides. */

@@ -33,6 +33,8 @@ BUFFERS_MAX = 400  # as many lengths fit beside the inline limit
 BUFFER_ALIGN = 64
 DTYPE_TEXT_MAX = 2000
 HEADS_KEPT = 512
+DLPACK_HOST = (1, 3)  # kDLCPU, kDLCUDAHost
+DLPACK_GPU = (2, 13)  # kDLCUDA, kDLCUDAManaged
 
 _heads_out: dict[tuple[Any, ...], bytes] = {}
 _heads_in: dict[bytes, tuple[Any, tuple[int, ...], str, int, int]] = {}
@@ -79,14 +81,23 @@ def token(text: str | None) -> bytes | None:
 # ---- arrays
 
 
+def dlpack_kind(value: Any) -> int | None:
+    """Which type of device a DLPack tensor is on; None for all other objects."""
+    if hasattr(value, "__dlpack__") and hasattr(value, "__dlpack_device__"):
+        return int(value.__dlpack_device__()[0])
+    return None
+
+
+def is_on_gpu(value: Any) -> bool:
+    return hasattr(value, "__cuda_array_interface__") or dlpack_kind(value) in DLPACK_GPU
+
+
 def is_array(value: Any) -> bool:
     """A NumPy array, or an array on a GPU."""
     np = sys.modules.get("numpy")
     if np is not None and isinstance(value, np.ndarray):
         return True
-    return not isinstance(value, (bytes, bytearray, memoryview)) and hasattr(
-        value, "__cuda_array_interface__"
-    )
+    return not isinstance(value, (bytes, bytearray, memoryview)) and is_on_gpu(value)
 
 
 def checked_dtype(dtype: Any) -> np.dtype[Any]:
@@ -126,11 +137,11 @@ def _head_of(dtype: np.dtype[Any], shape: tuple[int, ...], order: str) -> bytes:
 
 def as_host_array(value: Any) -> np.ndarray[Any, Any]:
     """A NumPy array over a buffer or a DLPack tensor, without a copy."""
-    if hasattr(value, "__dlpack__") and hasattr(value, "__dlpack_device__"):
-        kind = value.__dlpack_device__()[0]
-        if kind not in (1, 3):  # kDLCPU, kDLCUDAHost
+    kind = dlpack_kind(value)
+    if kind is not None:
+        if kind not in DLPACK_HOST:
             raise BufferError(
-                f"a DLPack tensor on device type {kind} has no __cuda_array_interface__: "
+                f"a DLPack tensor on device type {kind} is neither in host memory nor on a CUDA device: "
                 "copy it to the host"
             )
         tensor: np.ndarray[Any, Any] = numpy().from_dlpack(value)
@@ -143,7 +154,7 @@ def array_out(channel: Channel, value: Any) -> tuple[int, bytes, np.ndarray[Any,
     """Tag, head and contiguous items (None: the head is all) of anything that `send_array` takes."""
     np = numpy()
     if not isinstance(value, np.ndarray):
-        if hasattr(value, "__cuda_array_interface__"):
+        if is_on_gpu(value):
             if channel is not None and channel.transport != "shm":
                 raise BufferError(
                     f"{channel.address}: a CUDA array goes over as a handle of this host's device, which means nothing "

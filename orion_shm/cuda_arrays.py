@@ -26,7 +26,7 @@ LIBRARY = "libcuda.so.1"
 # memory handle, offset of the array in the allocation, event handle, UUID of the device; then an array's head
 HEAD = struct.Struct("<64sQ64s16s")
 
-SUCCESS, NOT_SUPPORTED = 0, 801
+SUCCESS, INVALID_VALUE, NOT_SUPPORTED = 0, 1, 801
 POINTER_CONTEXT, POINTER_BUFFER_ID = 1, 7
 EVENT_NO_TIMING = 0x2
 EVENT_FLAGS = EVENT_NO_TIMING | 0x4  # interprocess
@@ -34,6 +34,7 @@ DLPACK_CUDA = 2
 LAZY_PEER_ACCESS = 1
 LEGACY_STREAM = 1
 EXPORTS_KEPT = 256
+EVENTS_KEPT = 32
 
 
 class _Handle(ctypes.Structure):
@@ -56,7 +57,8 @@ class Driver:
         self("cuInit", 0)
         self.lock = threading.Lock()
         self.exported: dict[tuple[int, int], bytes] = {}
-        self.events: dict[tuple[int, int], tuple[ctypes.c_void_p, bytes]] = {}
+        # by context and stream: an interprocess event and its handle, those used least recently first
+        self.events: dict[int, dict[int, tuple[ctypes.c_void_p, bytes]]] = {}
         self.opened: weakref.WeakValueDictionary[bytes, Allocation] = weakref.WeakValueDictionary()
         self.devices = dict(self._devices())
 
@@ -70,6 +72,11 @@ class Driver:
         if result == NOT_SUPPORTED:
             raise RuntimeError(
                 f"{name}: this CUDA driver does not share memory between processes ({error})"
+            )
+        if name == "cuIpcGetMemHandle" and result == INVALID_VALUE:
+            raise RuntimeError(
+                f"{name}: managed memory, pinned memory and that of an asynchronous pool cannot be shared between "
+                f"processes ({error}): copy the array to memory of cudaMalloc"
             )
         raise RuntimeError(f"{name}: {error} ({result})")
 
@@ -129,28 +136,44 @@ def _order(shape: tuple[int, ...], strides: tuple[int, ...] | None, itemsize: in
 
 
 def _ready(cuda: Driver, context: int, stream: int) -> bytes:
-    """Handle of an event that stands for all work of this stream until now. One for each stream: recorded again, it
-    stands for more, never for less."""
-    known = cuda.events.get((context, stream))
+    """Handle of an event that stands for all work of this stream until now. Recorded again an event stands for more,
+    never for less, also where it was another stream's, because the stream waits for it first: so few are enough."""
+    events = cuda.events.setdefault(context, {})
+    known = events.pop(stream, None)
+    if known is None and len(events) >= EVENTS_KEPT:
+        known = events.pop(next(iter(events)))
     if known is None:
         event, handle = ctypes.c_void_p(), _Handle()
         cuda("cuEventCreate", ctypes.byref(event), EVENT_FLAGS)
         cuda("cuIpcGetEventHandle", ctypes.byref(handle), event)
-        known = cuda.events[context, stream] = (event, bytes(handle.bytes))
+        known = (event, bytes(handle.bytes))
+    else:
+        cuda("cuStreamWaitEvent", ctypes.c_void_p(stream), known[0], 0)
+    events[stream] = known
     cuda("cuEventRecord", known[0], ctypes.c_void_p(stream))
     return known[1]
 
 
-def export(channel: Channel, value: Any) -> bytes:
-    """The message for an object with __cuda_array_interface__. RuntimeError without a CUDA device, ValueError for
-    an array that is not contiguous, TypeError for a masked one."""
+def _seen(value: Any) -> tuple[_dlpack.Seen, int]:
+    """What the array is, and the stream on which it is ready."""
+    if not hasattr(value, "__cuda_array_interface__"):
+        return _dlpack.look(value, LEGACY_STREAM), LEGACY_STREAM
     interface = value.__cuda_array_interface__
-    pointer, shape = interface["data"][0], tuple(interface["shape"])
-    dtype = _messages.checked_dtype(interface["typestr"])
     if interface.get("mask") is not None:
         raise TypeError("a masked CUDA array cannot be sent")
+    dtype = _messages.checked_dtype(interface["typestr"])
     strides = interface.get("strides")
-    order = _order(shape, None if strides is None else tuple(strides), dtype.itemsize)
+    strides = None if strides is None else tuple(strides)
+    seen = _dlpack.Seen(interface["data"][0], dtype, tuple(interface["shape"]), strides, value)
+    return seen, interface.get("stream") or LEGACY_STREAM
+
+
+def export(channel: Channel, value: Any) -> bytes:
+    """The message for an object with __cuda_array_interface__ or, on a CUDA device, __dlpack__. RuntimeError without a
+    CUDA device, ValueError for an array that is not contiguous, TypeError for a masked one."""
+    seen, stream = _seen(value)
+    pointer, dtype, shape = seen.pointer, seen.dtype, seen.shape
+    order = _order(shape, seen.strides, dtype.itemsize)
     if 0 in shape:
         raise ValueError("a CUDA array without items has no memory to share: send a NumPy array")
     cuda = driver()
@@ -175,7 +198,7 @@ def export(channel: Channel, value: Any) -> bytes:
             if len(cuda.exported) >= EXPORTS_KEPT:
                 cuda.exported.clear()
             cuda.exported[base.value, number.value] = handle
-        event = _ready(cuda, context.value or 0, interface.get("stream") or LEGACY_STREAM)
+        event = _ready(cuda, context.value or 0, stream)
     head = HEAD.pack(handle, pointer - base.value, event, cuda.uuid_of(device.value))
     return head + _messages._head_of(dtype, shape, order)
 

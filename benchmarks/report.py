@@ -308,7 +308,7 @@ def show(run: Run) -> None:
     from rich.console import Console
     from rich.table import Table as Grid
 
-    console = Console(width=max(110, Console().width))
+    console = Console(width=max(130, Console().width))
     console.print(f"{run.when}, {run.machine}; line pair {pair(run)} ns", style="bold")
     for table in tables():
         found = rows(table, run)

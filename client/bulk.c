@@ -17,15 +17,6 @@
 static orion_lock_t lock; /* one bulk copy at a time owns the ring's order */
 static uint32_t next_upload;
 
-/* Small enough that copying overlaps the server's, large enough that records do not matter. */
-static size_t chunk_bytes(size_t bytes, const orion_stage_t *stage)
-{
-    size_t chunk = (bytes / 8 + 4095) & ~(size_t)4095;
-    if (chunk < stage->least)
-        chunk = stage->least;
-    return chunk < stage->bytes ? chunk : stage->bytes;
-}
-
 CUresult orion_bulk_in(orion_session_t *session, uint64_t to, const void *from, size_t bytes, uint64_t stream)
 {
     const uint8_t *p = from;
@@ -42,7 +33,7 @@ CUresult orion_bulk_in(orion_session_t *session, uint64_t to, const void *from, 
             result = orion_session_lost(session, status);
             break;
         }
-        size_t n = chunk_bytes(bytes, &stage);
+        size_t n = orion_stage_part(&stage, bytes);
         if (n > left)
             n = left;
         status = orion_link_stage_send(session->link, &stage, p, n);
@@ -97,7 +88,7 @@ static CUresult staged_out(orion_session_t *session, const orion_rows_t *rows, u
                 result = orion_session_lost(session, status);
                 break;
             }
-            size_t n = chunk_bytes(bytes, stage);
+            size_t n = orion_stage_part(stage, bytes);
             if (n > bytes - asked)
                 n = bytes - asked;
             window[last].at = asked;

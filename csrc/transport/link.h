@@ -82,6 +82,15 @@ static inline orion_status_t orion_link_stage_claim(orion_link_t *link, orion_st
 {
     return link->ops->stage_claim(link, stage_p);
 }
+/* How much of a copy of `bytes` goes into each chunk: little enough that the copies of both sides overlap, enough that
+ * records do not matter. */
+static inline size_t orion_stage_part(const orion_stage_t *stage, size_t bytes)
+{
+    size_t part = (bytes / 8 + 4095) & ~(size_t)4095;
+    if (part < stage->least)
+        part = stage->least;
+    return part < stage->bytes ? part : stage->bytes;
+}
 /* Fills the chunk with what the server shall have (from == stage->data: it is there already), before the record that
  * names the chunk is committed. `from` may be reused when this returns. */
 static inline orion_status_t orion_link_stage_send(orion_link_t *link, const orion_stage_t *stage, const void *from,

@@ -122,12 +122,13 @@ static void session_send(const void *out, size_t bytes)
         post(OP_POST, ORION_SLOT_NONE, out, bytes);
         return;
     }
-    for (size_t at = 0; at < bytes; at += ORION_STAGE_BYTES) {
+    for (size_t at = 0, n; at < bytes; at += n) {
         orion_stage_t stage;
-        size_t n = bytes - at < ORION_STAGE_BYTES ? bytes - at : ORION_STAGE_BYTES;
         must(orion_link_stage_claim(link_, &stage), "stage_claim");
+        n = orion_stage_part(&stage, bytes);
+        n = n < bytes - at ? n : bytes - at;
         must(orion_link_stage_send(link_, &stage, (const uint8_t *)out + at, n), "stage_send");
-        uint32_t words[2] = {stage.index, stage.sequence};
+        uint32_t words[3] = {stage.index, stage.sequence, (uint32_t)n};
         post(OP_STAGE, ORION_SLOT_NONE, words, sizeof(words));
     }
 }
@@ -138,11 +139,10 @@ static void session_receive(void *buffer, size_t bytes)
         memcpy(buffer, orion_record_payload_const(next()), bytes);
         return;
     }
-    for (size_t at = 0; at < bytes; at += ORION_STAGE_BYTES) {
-        uint32_t words[2];
-        size_t n = bytes - at < ORION_STAGE_BYTES ? bytes - at : ORION_STAGE_BYTES;
+    uint32_t words[3];
+    for (size_t at = 0; at < bytes; at += words[2]) {
         memcpy(words, orion_record_payload_const(next()), sizeof(words));
-        memcpy((uint8_t *)buffer + at, orion_port_stage(port, words[0]), n);
+        memcpy((uint8_t *)buffer + at, orion_port_stage(port, words[0]), words[2]);
         orion_port_stage_done(port, words[0], words[1]);
     }
 }

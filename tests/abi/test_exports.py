@@ -8,20 +8,10 @@ from pathlib import Path
 
 import pytest
 from codegen.__main__ import read_spec
-from elftools.elf.dynamic import DynamicSection
+from elf_files import LIBC, newer_than, tags
 from elftools.elf.elffile import ELFFile
-from elftools.elf.gnuversions import GNUVerNeedSection
 
 SPEC = Path(__file__).resolve().parents[2] / "csrc" / "spec"
-LIBC = {
-    "libc.so.6",
-    "libpthread.so.0",
-    "libdl.so.2",
-    "librt.so.1",
-    "libm.so.6",
-    "ld-linux-x86-64.so.2",
-    "ld-linux-aarch64.so.1",
-}
 NEWEST_GLIBC = (2, 17)
 
 
@@ -29,18 +19,6 @@ NEWEST_GLIBC = (2, 17)
 def elf(libcuda: Path) -> Iterator[ELFFile]:
     with libcuda.open("rb") as file:
         yield ELFFile(file)
-
-
-def tags(elf: ELFFile, name: str) -> list[str]:
-    section = elf.get_section_by_name(".dynamic")
-    assert isinstance(section, DynamicSection)
-    field = {
-        "DT_NEEDED": "needed",
-        "DT_SONAME": "soname",
-        "DT_RPATH": "rpath",
-        "DT_RUNPATH": "runpath",
-    }[name]
-    return [getattr(tag, field) for tag in section.iter_tags(name)]
 
 
 def exported(elf: ELFFile) -> set[str]:
@@ -81,25 +59,12 @@ def test_preloaded_library_shows_only_what_it_answers_and_loads_anywhere(preload
     names = {"dlsym", "dlerror"}
     assert exported(preload) == names | {f"orion_{name}" for name in names}
     assert set(tags(preload, "DT_NEEDED")) <= LIBC
-    assert not newer_than_2_17(preload)
+    assert not newer_than(NEWEST_GLIBC, preload)
 
 
 def test_needs_no_glibc_newer_than_2_17(elf: ELFFile) -> None:
-    newer = newer_than_2_17(elf)
+    newer = newer_than(NEWEST_GLIBC, elf)
     assert not newer, newer
-
-
-def newer_than_2_17(elf: ELFFile) -> list[str]:
-    section = elf.get_section_by_name(".gnu.version_r")
-    assert isinstance(section, GNUVerNeedSection)
-    newer = []
-    for library, versions in section.iter_versions():
-        for version in versions:
-            name = version.name
-            parts = name.removeprefix("GLIBC_").split(".")
-            if not name.startswith("GLIBC_") or tuple(int(p) for p in parts) > NEWEST_GLIBC:
-                newer.append(f"{name} of {library.name}")
-    return newer
 
 
 def test_it_is_alone_in_its_folder(libcuda: Path) -> None:

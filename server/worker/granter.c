@@ -32,28 +32,35 @@ static CUresult register_extent(orion_extents_t *extents, uint64_t address, uint
 /* The twin's way: a memfd of its own making; the client's half of the process maps the arena's extents once more. */
 static CUresult map_alone(orion_extents_t *extents, uint64_t address, uint64_t bytes, uint64_t arena)
 {
+    CUresult result = CUDA_ERROR_OUT_OF_MEMORY;
     const int fd = orion_memfd_sized("orion-extent", bytes, NULL, 0);
     if (fd < 0)
-        return CUDA_ERROR_OUT_OF_MEMORY;
+        return result;
     void *want = (void *)(uintptr_t)address;
     if (mmap(want, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) != want)
         goto err_close;
-    if (arena && register_extent(extents, address, bytes, fd) != CUDA_SUCCESS)
-        goto err_close;
+    if (arena && (result = register_extent(extents, address, bytes, fd)) != CUDA_SUCCESS)
+        goto err_unmap;
     if (arena) {
         orion_notice_t notice;
         orion_notice_init(&notice, ORION_NOTICE_EXTENT);
         notice.offset = address - extents->base;
         notice.size = bytes;
+        result = CUDA_ERROR_OUT_OF_MEMORY;
         if (!extents->notice || extents->notice(extents->notice_self, &notice, fd))
-            goto err_close;
+            goto err_unregister;
     } else
         close(fd);
     return CUDA_SUCCESS;
 
+err_unregister:
+    if (extents->ops)
+        extents->ops->host_unregister(extents->device, address);
+err_unmap:
+    mmap(want, bytes, PROT_NONE, IDLE_FLAGS | MAP_FIXED, -1, 0);
 err_close:
     close(fd);
-    return CUDA_ERROR_OUT_OF_MEMORY;
+    return result;
 }
 
 static CUresult map_extent(orion_extents_t *extents, uint64_t address, uint64_t bytes, uint64_t arena)

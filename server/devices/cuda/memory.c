@@ -326,21 +326,31 @@ CUresult orion_cuda_mem_find(orion_device_t *device, uint64_t address, uint64_t 
 }
 
 /* Registered with the driver at the address that clients use: where the device's address of it is another, mapped
- * pointers would be wrong, so it is refused, and the client falls back to memory that is staged. */
-static CUresult register_here(orion_device_t *device, uint64_t address, uint64_t bytes, uint32_t flags)
+ * pointers would be wrong, so it is refused, and the client falls back to memory that is staged. The same where the
+ * driver does not register such memory, for which it has many errors. */
+static CUresult register_here(orion_device_t *device, uint64_t address, uint64_t bytes, uint32_t flags, char *why,
+                              size_t why_bytes)
 {
+    static uint32_t said;
     const orion_driver_t *driver = &device->driver;
     void *memory = (void *)(uintptr_t)address;
     CUdeviceptr seen = 0;
     const bool mapped = !(flags & ORION_HOST_STAGING);
     CUresult result = driver->cuMemHostRegister(
         memory, bytes, CU_MEMHOSTREGISTER_PORTABLE | (mapped ? CU_MEMHOSTREGISTER_DEVICEMAP : 0));
-    if (result != CUDA_SUCCESS || !mapped)
+    if (result == CUDA_SUCCESS && mapped) {
+        result = driver->cuMemHostGetDevicePointer(&seen, memory, 0);
+        if (result == CUDA_SUCCESS && seen == address)
+            return result;
+        driver->cuMemHostUnregister(memory);
+        return CUDA_ERROR_NOT_SUPPORTED;
+    }
+    if (result == CUDA_SUCCESS || result == CUDA_ERROR_OUT_OF_MEMORY ||
+        orion_driver_is_sticky(orion_cuda_judge(device, result)))
         return result;
-    result = driver->cuMemHostGetDevicePointer(&seen, memory, 0);
-    if (result == CUDA_SUCCESS && seen == address)
-        return result;
-    driver->cuMemHostUnregister(memory);
+    if (!__atomic_exchange_n(&said, 1, __ATOMIC_RELAXED))
+        snprintf(why, why_bytes, "the driver does not register memory that it shares with clients (%s): it is staged",
+                 orion_driver_error(driver, result));
     return CUDA_ERROR_NOT_SUPPORTED;
 }
 
@@ -353,7 +363,7 @@ CUresult orion_cuda_host_register(orion_device_t *device, uint64_t address, uint
     if (result != CUDA_SUCCESS)
         return result;
     if (!shim)
-        result = register_here(device, address, bytes, flags);
+        result = register_here(device, address, bytes, flags, why, sizeof why);
     else if (staging || fd < 0) /* the inner worker can reach memory only through its descriptor; copies bounce */
         result = CUDA_ERROR_NOT_SUPPORTED;
     else

@@ -42,6 +42,21 @@ typedef struct {
     uint64_t bytes; /* of its entries */
 } kept_t;
 
+/* A copy of a fatbin's header, without entries so far. */
+static orion_image_status_t keep_header(orion_image_t *image, const uint8_t *fatbin, uint8_t **header_p)
+{
+    if (image->header_count == sizeof image->headers / sizeof image->headers[0])
+        return orion_image_fail(image, ORION_IMAGE_TOO_BIG, "more than %zu fatbins to link", image->header_count);
+    uint8_t *header = malloc(HEADER_BYTES);
+    if (!header)
+        return orion_image_fail(image, ORION_IMAGE_NO_MEMORY, "no memory for a fatbin header");
+    memcpy(header, fatbin, HEADER_BYTES);
+    memset(header + 8, 0, 8);
+    image->headers[image->header_count++] = header;
+    *header_p = header;
+    return orion_image_add(image, header, HEADER_BYTES);
+}
+
 /* Only what is wanted is touched: the rest of a large file may well stay on disk. */
 static orion_image_status_t keep_entry(orion_image_t *image, const uint8_t *fatbin, uint64_t body, const uint8_t *entry,
                                        uint64_t bytes, kept_t *kept)
@@ -49,18 +64,8 @@ static orion_image_status_t keep_entry(orion_image_t *image, const uint8_t *fatb
     orion_image_status_t status;
     if (!orion_image_readable(entry, bytes))
         return truncated(image, body);
-    if (!kept->header) {
-        if (image->header_count == sizeof image->headers / sizeof image->headers[0])
-            return orion_image_fail(image, ORION_IMAGE_TOO_BIG, "more than %zu fatbins to link", image->header_count);
-        uint8_t *header = malloc(HEADER_BYTES);
-        if (!header)
-            return orion_image_fail(image, ORION_IMAGE_NO_MEMORY, "no memory for a fatbin header");
-        memcpy(header, fatbin, HEADER_BYTES);
-        image->headers[image->header_count++] = header;
-        kept->header = header;
-        if ((status = orion_image_add(image, header, HEADER_BYTES)))
-            return status;
-    }
+    if (!kept->header && (status = keep_header(image, fatbin, &kept->header)))
+        return status;
     if ((status = orion_image_add(image, entry, bytes)))
         return status;
     kept->count++;
@@ -162,8 +167,12 @@ orion_image_status_t orion_fatbin_wrapper_read(orion_image_t *image, const void 
         return orion_image_fail(image, ORION_IMAGE_INVALID, "fatbin wrapper points to nothing");
     image->from_wrapper = 1;
     orion_image_status_t status = read_one(image, wrapper.fatbin, SIZE_MAX, target, &found);
-    /* The linked result has machine code only; a device that wants PTX needs the objects as well. */
+    /* The linked result has machine code only; a device that wants PTX needs the objects as well. It comes first even
+     * if there is nothing in it, so that the server can tell it from them. */
     if (!status && wrapper.version == 2 && wrapper.objects) {
+        uint8_t *header;
+        if (!found && (status = keep_header(image, wrapper.fatbin, &header)))
+            return status;
         for (size_t i = 0; !status; i++) {
             if (i == OBJECTS_MOST || !orion_image_readable(&wrapper.objects[i], sizeof(void *)))
                 return orion_image_fail(image, ORION_IMAGE_INVALID, "list of fatbins to link has no end");

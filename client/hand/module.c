@@ -2,6 +2,7 @@
 /* Modules of a context. */
 #include "context.h"
 #include "file.h"
+#include "jit.h"
 #include "objects.h"
 #include "orion_generated/calls.h"
 #include "orion_generated/hand.h"
@@ -37,10 +38,8 @@ CUresult orion_hand_cuModuleLoadData(CUmodule *module, const void *image)
 CUresult orion_hand_cuModuleLoadDataEx(CUmodule *module, const void *image, unsigned int numOptions,
                                        CUjit_option *options, void **optionValues)
 {
-    /* Log buffers stay empty: what the compiler has to say goes to stderr. */
-    for (unsigned i = 0; options && optionValues && i < numOptions; i++)
-        if (options[i] == CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES || options[i] == CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES)
-            optionValues[i] = NULL;
+    orion_jit_logs_t logs;
+    orion_jit_logs_find(&logs, numOptions, options, optionValues); /* empty: the compiler's words go to stderr */
     return load(module, image, SIZE_MAX);
 }
 

@@ -153,6 +153,35 @@ typedef struct orion_launch {
     uint32_t param_bytes;
 } orion_launch_t;
 
+#define ORION_LINK_OPTIONS 40u /* of one list, at most */
+#define ORION_LINK_INPUTS 1024u
+#define ORION_LINK_LOG 2000u
+
+typedef struct orion_jit_option {
+    uint32_t option; /* CUjit_option */
+    uint64_t value;
+} orion_jit_option_t;
+
+typedef struct orion_jit_options {
+    uint32_t count;
+    orion_jit_option_t entry[ORION_LINK_OPTIONS];
+} orion_jit_options_t;
+
+typedef struct orion_jit_input {
+    uint32_t type; /* CUjitInputType */
+    const char *name;
+    const void *data; /* a NUL follows */
+    size_t bytes;
+    orion_jit_options_t options; /* for this one */
+} orion_jit_input_t;
+
+typedef struct orion_jit_link {
+    orion_jit_options_t options;
+    const orion_jit_input_t *inputs;
+    uint32_t input_count;
+    char error[ORION_LINK_LOG], info[ORION_LINK_LOG]; /* out: what the linker says */
+} orion_jit_link_t;
+
 typedef struct orion_device_counters {
     uint64_t pending;      /* operations enqueued and not finished */
     uint64_t closed_gates; /* gates that wait to be opened, whether their stream has got there or not */
@@ -265,6 +294,8 @@ typedef struct orion_device_ops {
     /* Modules. log gets the compiler's words, NUL-terminated; it may be NULL. The image is not needed after return. */
     CUresult (*module_load)(orion_device_t *device, const void *image, size_t bytes, orion_module_t **module_p,
                             char *log, size_t log_bytes);
+    /* NULL: the device's clients join PTX by themselves. *image_p is to be freed. */
+    CUresult (*link)(orion_device_t *device, orion_jit_link_t *link, void **image_p, size_t *bytes_p);
     /* Returns at once; functions and variables go when the work enqueued so far has finished. */
     void (*module_unload)(orion_device_t *device, orion_module_t *module);
     /* The same name gives the same function, which lives as long as its module. info_p may be NULL. */

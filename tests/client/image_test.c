@@ -176,6 +176,16 @@ static void wrappers_are_followed(void)
     CHECK(read_bytes(&wrapper, sizeof wrapper, &image) == ORION_IMAGE_OK);
     CHECK(image.bytes == f.used + 2 * object.used);
     orion_image_fini(&image);
+    /* nothing in the linked result for this device: its header comes first all the same */
+    fatbin_t other;
+    fatbin_begin(&other);
+    fatbin_add(&other, 2, 90, 0x11, 64);
+    wrapper.fatbin = other.bytes;
+    CHECK(read_bytes(&wrapper, sizeof wrapper, &image) == ORION_IMAGE_OK);
+    CHECK(image.bytes == 16 + 2 * object.used);
+    CHECK(orion_read_u64((const uint8_t *)image.parts[0].data + 8) == 0);
+    orion_image_fini(&image);
+    wrapper.fatbin = f.bytes;
     wrapper.version = 3;
     CHECK(read_bytes(&wrapper, sizeof wrapper, &image) == ORION_IMAGE_INVALID);
     orion_image_fini(&image);

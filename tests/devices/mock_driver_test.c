@@ -244,6 +244,52 @@ static void images_reach_the_driver_byte_for_byte(void)
     end();
 }
 
+static size_t put_fatbin(unsigned char *at, size_t body)
+{
+    const uint32_t header[] = {0xba55ed50u, 16u << 16 | 1, (uint32_t)body, 0};
+    memcpy(at, header, sizeof header);
+    memset(at + 16, (int)body, body);
+    return 16 + body;
+}
+
+static void objects_to_link_reach_the_driver_together(void)
+{
+    unsigned char image[16 + 16 + 80 + 16 + 72];
+    size_t used = put_fatbin(image, 0); /* nvcc has linked nothing for this device */
+    begin();
+    used += put_fatbin(image + used, 80);
+    used += put_fatbin(image + used, 72);
+    CHECK_EQUAL(used, sizeof image);
+    load(image, sizeof image);
+    CHECK_EQUAL(mock->wrapper[1], 2);
+    CHECK_EQUAL(mock->objects, 2);
+    CHECK(memcmp(mock->image, image, sizeof image) == 0);
+    CHECK(mock->object[0] - mock->linked_result == 16 && mock->object[1] - mock->object[0] == 16 + 80);
+    load(image + 16, 16 + 80);
+    CHECK_EQUAL(mock->wrapper[1], 1);
+    CHECK_EQUAL(mock->objects, 0);
+    end();
+}
+
+static void fatbins_that_promise_more_than_there_is_are_refused(void)
+{
+    unsigned char image[16 + 80 + 16 + 72];
+    orion_module_t *module;
+    begin();
+    put_fatbin(image + put_fatbin(image, 80), 72);
+    for (size_t bytes = 4; bytes < sizeof image; bytes++)
+        if (bytes != 16 + 80)
+            CHECK_EQUAL(ops->module_load(device, image, bytes, &module, NULL, 0), CUDA_ERROR_INVALID_IMAGE);
+    memset(image + 8, 0xff, 8);
+    CHECK_EQUAL(ops->module_load(device, image, sizeof image, &module, NULL, 0), CUDA_ERROR_INVALID_IMAGE);
+    unsigned char many[16 * 80];
+    for (size_t i = 0; i < 80; i++)
+        put_fatbin(many + 16 * i, 0);
+    CHECK_EQUAL(ops->module_load(device, many, sizeof many, &module, NULL, 0), CUDA_ERROR_INVALID_IMAGE);
+    CHECK(!mock->image); /* the driver has seen none of them */
+    end();
+}
+
 static void what_the_driver_says_of_an_image_comes_back(void)
 {
     static const struct {
@@ -446,6 +492,8 @@ static const check_case_t cases[] = {
     CASE(memory_that_the_driver_refuses_is_bounced),
     CASE(reset_registers_staging_anew_and_forgets_extents),
     CASE(images_reach_the_driver_byte_for_byte),
+    CASE(objects_to_link_reach_the_driver_together),
+    CASE(fatbins_that_promise_more_than_there_is_are_refused),
     CASE(what_the_driver_says_of_an_image_comes_back),
     CASE(launch_hands_the_parameter_block_over),
     CASE(errors_of_the_driver_come_back_as_they_are),

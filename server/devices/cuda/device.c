@@ -411,6 +411,7 @@ const orion_device_ops_t orion_cuda_device = {
     .write = orion_cuda_write,
     .fill = orion_cuda_fill,
     .module_load = orion_cuda_module_load,
+    .link = orion_cuda_link,
     .module_unload = orion_cuda_module_unload,
     .module_function = orion_cuda_module_function,
     .module_global = orion_cuda_module_global,

@@ -304,6 +304,11 @@ bool orion_span_drop(orion_device_t *device, uint64_t base, orion_span_kind_t ki
 void orion_spans_drop_module(orion_device_t *device, const orion_module_t *module);
 void orion_spans_reset(orion_device_t *device);
 
+/* module.c: the driver's word (12.4), else the image's. */
+uint32_t orion_cuda_count_kernels(orion_device_t *device, const orion_module_t *module);
+/* load.c: what the driver's error means to whoever built the program, and what to do. */
+void orion_cuda_explain(const orion_device_t *device, CUresult result, const char *words, char *log, size_t log_bytes);
+
 /* ipc.c; there is a broker, and a driver that can. */
 bool orion_cuda_can_share(const orion_device_t *device);
 /* The allocation goes: nobody can open it any more. */
@@ -353,6 +358,7 @@ CUresult orion_cuda_fill(orion_device_t *, orion_stream_t *, uint64_t, uint32_t,
                          orion_done_fn, void *);
 CUresult orion_cuda_launch(orion_device_t *, orion_stream_t *, const orion_launch_t *, orion_done_fn, void *);
 CUresult orion_cuda_module_load(orion_device_t *, const void *, size_t, orion_module_t **, char *, size_t);
+CUresult orion_cuda_link(orion_device_t *, orion_jit_link_t *, void **, size_t *);
 void orion_cuda_module_unload(orion_device_t *, orion_module_t *);
 void orion_cuda_modules_forget(orion_device_t *);
 CUresult orion_cuda_module_function(orion_device_t *, orion_module_t *, const char *, orion_function_t **,

@@ -62,6 +62,12 @@
     X(cuLaunchHostFunc, cuLaunchHostFunc, 10000, (CUstream stream, CUhostFn function, void *data))                  \
     X(cuModuleLoadDataEx, cuModuleLoadDataEx, 2010,                                                                 \
       (CUmodule * module, const void *image, unsigned n, CUjit_option *options, void **values))                     \
+    X(cuLinkCreate, cuLinkCreate_v2, 6050, (unsigned n, CUjit_option *options, void **values, CUlinkState *state))  \
+    X(cuLinkAddData, cuLinkAddData_v2, 6050,                                                                        \
+      (CUlinkState state, CUjitInputType type, void *data, size_t bytes, const char *name, unsigned n,              \
+       CUjit_option *options, void **values))                                                                       \
+    X(cuLinkComplete, cuLinkComplete, 5050, (CUlinkState state, void **cubin, size_t *bytes))                       \
+    X(cuLinkDestroy, cuLinkDestroy, 5050, (CUlinkState state))                                                      \
     X(cuModuleUnload, cuModuleUnload, 2000, (CUmodule module))                                                      \
     X(cuModuleGetFunction, cuModuleGetFunction, 2000, (CUfunction * f, CUmodule module, const char *name))          \
     X(cuModuleGetGlobal, cuModuleGetGlobal_v2, 3020, (CUdeviceptr * a, size_t *n, CUmodule m, const char *))        \

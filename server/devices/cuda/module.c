@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Images go to the driver as they came; what the driver cannot tell about them is read from the image itself. */
+/* Kernels and variables of modules; what the driver cannot tell about them is read from the image itself. */
 #include "../null/layout.h"
 #include "cuda/device.h"
 
@@ -7,9 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FATBIN_MAGIC 0xba55ed50u
-#define WRAPPER_MAGIC 0x466243b1u
-#define JIT_LOG_BYTES 4096
 #define NAMES_MOST (1u << 20)
 
 static bool driver_lists(const orion_driver_t *driver)
@@ -17,8 +14,7 @@ static bool driver_lists(const orion_driver_t *driver)
     return driver->cuModuleGetFunctionCount && driver->cuModuleEnumerateFunctions && driver->cuFuncGetName;
 }
 
-/* The driver's word (12.4), else the image's. */
-static uint32_t count_kernels(orion_device_t *device, const orion_module_t *module)
+uint32_t orion_cuda_count_kernels(orion_device_t *device, const orion_module_t *module)
 {
     unsigned count = 0;
     if (driver_lists(&device->driver) &&
@@ -53,74 +49,6 @@ static void list_names(orion_device_t *device, orion_module_t *module)
     }
     pthread_mutex_unlock(&device->module_lock);
     free(names);
-}
-
-/* What the driver's error means to whoever built the program, and what to do. */
-static void explain(const orion_device_t *device, CUresult result, const char *words, char *log, size_t log_bytes)
-{
-    const int cuda = device->driver.version, *attributes = device->info.attributes;
-    const int major = attributes[CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR];
-    const int minor = attributes[CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR];
-    if (result == CUDA_ERROR_UNSUPPORTED_PTX_VERSION)
-        snprintf(log, log_bytes,
-                 "the program's PTX is newer than the server's driver, which is of CUDA %d.%d: update the driver, or "
-                 "build the program with CUDA %d (Python packages: those for CUDA %d, cupy-cuda%dx)",
-                 cuda / 1000, cuda % 1000 / 10, cuda / 1000, cuda / 1000, cuda / 1000);
-    else if (result == CUDA_ERROR_NO_BINARY_FOR_GPU)
-        snprintf(log, log_bytes,
-                 "the program holds machine code for other GPUs than this one, of compute capability %d.%d, and no PTX "
-                 "for it: build it with nvcc -gencode arch=compute_%d%d,code=compute_%d%d",
-                 major, minor, major, minor, major, minor);
-    else
-        snprintf(log, log_bytes, "%s%s%s", orion_driver_error(&device->driver, result), words[0] ? ": " : "", words);
-}
-
-CUresult orion_cuda_module_load(orion_device_t *device, const void *image, size_t bytes, orion_module_t **module_p,
-                                char *log, size_t log_bytes)
-{
-    char words[JIT_LOG_BYTES] = "", none[64];
-    CUjit_option options[] = {CU_JIT_ERROR_LOG_BUFFER, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES};
-    void *values[] = {words, (void *)(uintptr_t)(sizeof words - 1)};
-    const struct {
-        uint32_t magic, version;
-        const void *fatbin;
-        const void *objects;
-    } wrapper = {WRAPPER_MAGIC, 1, image, NULL};
-    uint32_t magic = 0;
-    if (!log)
-        log = none, log_bytes = sizeof none;
-    CUresult result = orion_cuda_sticky(device);
-    if (result == CUDA_SUCCESS)
-        result = orion_cuda_enter(device);
-    if (result != CUDA_SUCCESS)
-        return result;
-    orion_module_t *module = calloc(1, sizeof *module);
-    if (!module)
-        return CUDA_ERROR_OUT_OF_MEMORY;
-    memcpy(&magic, image, bytes < sizeof magic ? bytes : sizeof magic);
-    /* a client that links device code sends the linked fatbin first; its header says where it ends */
-    const void *code = magic == FATBIN_MAGIC ? (const void *)&wrapper : image;
-    result = orion_layout_reader.load(NULL, image, bytes, &module->image, none, sizeof none);
-    if (result != CUDA_SUCCESS)
-        goto err_free;
-    result = orion_cuda_judge(device, device->driver.cuModuleLoadDataEx(&module->handle, code, 2, options, values));
-    if (result != CUDA_SUCCESS) {
-        explain(device, result, words, log, log_bytes);
-        goto err_unload;
-    }
-    module->kernel_count = count_kernels(device, module);
-    pthread_mutex_lock(&device->module_lock);
-    module->next = device->modules;
-    device->modules = module;
-    pthread_mutex_unlock(&device->module_lock);
-    *module_p = module;
-    return CUDA_SUCCESS;
-
-err_unload:
-    orion_layout_reader.unload(NULL, module->image.id);
-err_free:
-    free(module);
-    return result;
 }
 
 static void module_free(orion_module_t *module)

@@ -20,6 +20,7 @@ CUresult orion_serve_orionDescribe(orion_worker_t *w, void *info, uint32_t *info
     blob->driver_version = w->info.driver_version;
     blob->attribute_count = count;
     memcpy(blob->attributes, w->info.attributes, count * sizeof blob->attributes[0]);
+    blob->links = w->ops->link != NULL;
     *info_bytes_p = sizeof *blob;
     return CUDA_SUCCESS;
 }

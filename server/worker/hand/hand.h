@@ -25,6 +25,13 @@ CUresult orion_deferred_begun(orion_deferred_t *deferred, CUresult result);
 /* orion_done_fn for work that nobody waits for; arg is the worker. */
 void orion_quiet_done(void *arg, CUresult result);
 
+/* upload.c: what the client has uploaded is the caller's from now on, and counts until it is freed. data NULL: there is
+ * nothing of that name. */
+orion_upload_t orion_upload_take(orion_worker_t *worker, uint32_t id);
+void orion_upload_free(orion_worker_t *worker, orion_upload_t *taken);
+/* The other way round; the memory is taken over if there is room for it. */
+CUresult orion_upload_put(orion_worker_t *worker, uint32_t id, void *data, uint64_t bytes);
+
 /* Text for the client's own standard output (kind 2) or error (kind 3), in order. Not on the loop: it waits for room. */
 #define ORION_EVENT_HOST_FUNCTION 1u
 #define ORION_EVENT_STDOUT 2u

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Modules: an image comes in staging chunks into private memory, is loaded from there, and its kernels are compiled
- * when they are first asked for. Loading, compiling and unloading run on executor threads.
+ * Modules: an uploaded image is loaded, and its kernels are compiled when they are first asked for. Loading, compiling
+ * and unloading run on executor threads.
  */
 #include "worker/hand/hand.h"
 
 #include "orion_generated/blobs.h"
-#include "shm/layout.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,72 +14,6 @@
 #define LOG_BYTES 1000
 #define INFO_MOST 4064u /* of orionModuleFunction's reply, in the spec */
 #define NAMES_MOST 4048u
-
-static orion_upload_t *find_upload(orion_worker_t *w, uint32_t id)
-{
-    for (unsigned i = 0; i < ORION_UPLOADS; i++)
-        if (w->upload[i].used && w->upload[i].id == id)
-            return &w->upload[i];
-    return NULL;
-}
-
-static void drop_upload(orion_worker_t *w, orion_upload_t *upload)
-{
-    free(upload->data);
-    w->upload_bytes -= upload->bytes;
-    memset(upload, 0, sizeof *upload);
-}
-
-void orion_uploads_clear(orion_worker_t *w)
-{
-    pthread_mutex_lock(&w->upload_lock);
-    for (unsigned i = 0; i < ORION_UPLOADS; i++)
-        if (w->upload[i].used)
-            drop_upload(w, &w->upload[i]);
-    pthread_mutex_unlock(&w->upload_lock);
-}
-
-CUresult orion_serve_orionUploadBegin(orion_worker_t *w, unsigned int id, unsigned long long total)
-{
-    CUresult result = CUDA_ERROR_INVALID_VALUE;
-    orion_upload_t *slot = NULL;
-    if (total == 0 || total > ORION_UPLOAD_BYTES)
-        return result;
-    pthread_mutex_lock(&w->upload_lock);
-    for (unsigned i = 0; i < ORION_UPLOADS && !slot; i++)
-        if (!w->upload[i].used)
-            slot = &w->upload[i];
-    if (!find_upload(w, id) && slot && w->upload_bytes + total <= ORION_UPLOADS_BYTES) {
-        slot->data = calloc(1, total + 1); /* PTX ends with a NUL, whatever the client sent */
-        result = slot->data ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
-    }
-    if (result == CUDA_SUCCESS) {
-        slot->used = true;
-        slot->id = id;
-        slot->bytes = total;
-        w->upload_bytes += total;
-    }
-    pthread_mutex_unlock(&w->upload_lock);
-    return result;
-}
-
-CUresult orion_serve_orionUploadChunk(orion_worker_t *w, unsigned int id, unsigned int stage,
-                                      unsigned int stage_sequence, unsigned int bytes, unsigned long long offset)
-{
-    CUresult result = CUDA_ERROR_INVALID_VALUE;
-    const void *chunk = orion_port_stage(w->port, stage);
-    if (!chunk)
-        return result;
-    pthread_mutex_lock(&w->upload_lock);
-    orion_upload_t *upload = find_upload(w, id);
-    if (upload && bytes <= ORION_STAGE_BYTES && offset <= upload->bytes && bytes <= upload->bytes - offset) {
-        memcpy(upload->data + offset, chunk, bytes);
-        result = CUDA_SUCCESS;
-    }
-    pthread_mutex_unlock(&w->upload_lock);
-    orion_port_stage_done(w->port, stage, stage_sequence);
-    return result;
-}
 
 /* A compiler's words go to the client's standard error and to the server's log. */
 static void tell(orion_worker_t *w, const char *what, const char *log)
@@ -105,19 +38,11 @@ CUresult orion_serve_orionModuleLoad(orion_worker_t *w, unsigned int id, orion_m
                                      unsigned int *kernel_count, unsigned int *global_count)
 {
     char log[LOG_BYTES] = "";
-    orion_upload_t image = {0};
-    pthread_mutex_lock(&w->upload_lock);
-    orion_upload_t *upload = find_upload(w, id);
-    if (upload) {
-        image = *upload;
-        upload->data = NULL;
-        drop_upload(w, upload);
-    }
-    pthread_mutex_unlock(&w->upload_lock);
+    orion_upload_t image = orion_upload_take(w, id);
     if (!image.data)
         return CUDA_ERROR_INVALID_VALUE;
     const CUresult result = w->ops->module_load(w->device, image.data, image.bytes, module, log, sizeof log);
-    free(image.data);
+    orion_upload_free(w, &image);
     if (result == CUDA_SUCCESS)
         w->ops->module_counts(w->device, *module, kernel_count, global_count);
     else

@@ -128,7 +128,7 @@ static CUresult connect_locked(orion_session_t *session)
     int32_t refused = 0;
 
     if (orion_runtime_too_old(socket, sizeof socket)) {
-        snprintf(why, sizeof why, "%s is older than what Orion serves: build the program with CUDA 12 or 13", socket);
+        orion_runtime_advise(why, sizeof why, socket);
         return fail(CUDA_ERROR_NOT_SUPPORTED, why);
     }
     if (!orion_wishes_read(&wishes, why, sizeof why))

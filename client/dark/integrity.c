@@ -8,8 +8,11 @@
 #include "dark/md2.h"
 #include "dark/table.h"
 #include "device.h"
+#include "runtimes.h"
+#include "say.h"
 
 #include <pthread.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -39,11 +42,26 @@ static void put_u64(message_t *message, uint64_t value)
     put(message, &value, sizeof value);
 }
 
+/* Runtimes before 11.8 have not been watched. They pass this error on to the program. */
+static CUresult refuse(uint32_t version)
+{
+    static uint32_t said;
+    char what[64], text[192];
+    if (!__atomic_exchange_n(&said, 1, __ATOMIC_RELAXED)) {
+        snprintf(what, sizeof what, "the program's CUDA runtime %u.%u", version / 1000, version % 1000 / 10);
+        orion_runtime_advise(text, sizeof text, what);
+        orion_say("%s", text);
+    }
+    return CUDA_ERROR_NOT_SUPPORTED;
+}
+
 static CUresult check(uint32_t version, uint64_t unix_seconds, uint64_t result[2])
 {
     const orion_session_t *session = &orion_the_session;
     message_t message = {.used = 0};
 
+    if (version < ORION_RUNTIME_OLDEST)
+        return refuse(version);
     if (version % 10 <= 1) {
         result[0] = version % 10 == 0 ? 0x3341181c03cb675cull : 0x1841181c03cb675cull;
         result[1] = 0x8ed383aa1f4cd1e8ull;

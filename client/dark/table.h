@@ -10,9 +10,13 @@
 
 #include "orion_generated/orion_cuda.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 typedef const void *orion_dark_word_t;
+
+/* Somebody has called cuGetProcAddress, as every runtime since 11.3 does before all else. */
+bool orion_proc_address_asked(void);
 
 /* Logs at debug level and answers CUDA_ERROR_NOT_SUPPORTED. */
 CUresult orion_dark_unused(const char *table, int slot, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e,

@@ -2,6 +2,7 @@
 /* cuGetExportTable: which UUID is which table. */
 #include "dark/table.h"
 #include "orion_generated/hand.h"
+#include "runtimes.h"
 #include "say.h"
 
 #include <stdio.h>
@@ -11,7 +12,7 @@ static const struct {
     unsigned char uuid[16];
     orion_dark_word_t *table; /* NULL: known, and refused */
 } tables[] = {
-    /* CUDART */
+    /* CUDART: the first */
     {{0x6b, 0xd5, 0xfb, 0x6c, 0x5b, 0xf4, 0xe7, 0x4a, 0x89, 0x87, 0xd9, 0x39, 0x12, 0xfd, 0x9d, 0xf9},
      orion_dark_cudart},
     /* TOOLS_HOOKS */
@@ -44,11 +45,25 @@ static const struct {
     {{0xda, 0x91, 0x51, 0xd3, 0x3a, 0xe6, 0xcc, 0x41, 0xa5, 0xc0, 0x4f, 0x26, 0xd5, 0x33, 0xe3, 0x28}, NULL},
 };
 
+/* A runtime from before 11.3, most likely in the program itself. Other tables are other libraries' as well. */
+static CUresult refuse(void)
+{
+    static uint32_t said;
+    char text[192];
+    if (!__atomic_exchange_n(&said, 1, __ATOMIC_RELAXED)) {
+        orion_runtime_advise(text, sizeof text, "the program's CUDA runtime, from before CUDA 11.3,");
+        orion_say("%s", text);
+    }
+    return CUDA_ERROR_NOT_SUPPORTED;
+}
+
 CUresult orion_hand_cuGetExportTable(const void **ppExportTable, const CUuuid *pExportTableId)
 {
     if (!ppExportTable || !pExportTableId)
         return CUDA_ERROR_INVALID_VALUE;
     *ppExportTable = NULL;
+    if (!memcmp(tables[0].uuid, pExportTableId, 16) && !orion_proc_address_asked() && orion_runtime_finds_by_symbol())
+        return refuse();
     for (size_t i = 0; i < sizeof tables / sizeof tables[0]; i++) {
         if (memcmp(tables[i].uuid, pExportTableId, 16))
             continue;

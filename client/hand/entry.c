@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* How programs find functions, and what happens to those that are not served. */
 #include "adopt.h"
+#include "dark/table.h"
 #include "device.h"
 #include "orion_generated/hand.h"
 #include "orion_generated/proc.h"
@@ -15,10 +16,18 @@ const orion_shim_t orion_shim_marker = {"orion", ORION_SHIM_ABI, sizeof orion_sh
 
 #define FLAGS (CU_GET_PROC_ADDRESS_LEGACY_STREAM | CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM)
 
+static uint32_t asked;
+
+bool orion_proc_address_asked(void)
+{
+    return __atomic_load_n(&asked, __ATOMIC_RELAXED);
+}
+
 CUresult orion_hand_cuGetProcAddress_v2(const char *symbol, void **pfn, int cudaVersion, cuuint64_t flags,
                                         CUdriverProcAddressQueryResult *symbolStatus)
 {
     bool known = false;
+    __atomic_store_n(&asked, 1, __ATOMIC_RELAXED);
     if (!symbol || !pfn || flags & ~(cuuint64_t)FLAGS)
         return CUDA_ERROR_INVALID_VALUE;
     bool per_thread = flags & CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM;

@@ -147,3 +147,97 @@ def test_runtime_that_is_too_old_is_named(
     )
     assert done.stdout.split() == [str(result)], done.stderr
     assert (f"{name} is older than what Orion serves" in done.stderr) == (result != 0)
+
+
+# What a runtime that is linked into a program does at its start, by the ways that such runtimes have had: it opens the
+# driver and asks for its own table, having found the functions by cuGetProcAddress or by their symbols.
+STATIC = r"""
+#include <dlfcn.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <time.h>
+static const unsigned char cudart[16] = {0x6b, 0xd5, 0xfb, 0x6c, 0x5b, 0xf4, 0xe7, 0x4a,
+                                         0x89, 0x87, 0xd9, 0x39, 0x12, 0xfd, 0x9d, 0xf9};
+static const unsigned char integrity[16] = {0xd4, 0x08, 0x20, 0x55, 0xbd, 0xe6, 0x70, 0x4b,
+                                            0x8d, 0x34, 0xba, 0x12, 0x3c, 0x66, 0xe1, 0xf2};
+typedef int (*get_table_fn)(const void **, const void *);
+int main(void)
+{
+    void *driver = dlopen("libcuda.so.1", RTLD_NOW);
+    int (*init)(unsigned) = (int (*)(unsigned))dlsym(driver, "cuInit");
+    get_table_fn get_table = (get_table_fn)dlsym(driver, "cuGetExportTable");
+    const void *table = NULL;
+#ifdef FINDS
+    void *pfn;
+    int (*find)(const char *, void **, int, uint64_t) =
+        (int (*)(const char *, void **, int, uint64_t))dlsym(driver, "cuGetProcAddress");
+    find("", &pfn, 0, 0);
+#endif
+#ifdef MENTIONS
+    static const char *volatile names[] = {"cuGetProcAddress_v2"};
+    if (!names[0])
+        return 1;
+#endif
+    int result = get_table(&table, cudart);
+    printf("%d %d ", result, table != NULL);
+    printf("%d ", init(0)); /* later: the twin, which is loaded now, has the name of the function in it as well */
+#ifdef RUNTIME
+    for (unsigned step = 0; step < 3; step++) {
+        uint64_t answer[2];
+        if (get_table(&table, integrity))
+            return 1;
+        int (*check)(uint32_t, uint64_t, uint64_t *) = (int (*)(uint32_t, uint64_t, uint64_t *))((void **)table)[1];
+        printf("%d ", check(RUNTIME + step, (uint64_t)time(NULL), answer));
+    }
+#endif
+    return 0;
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("defines", "results", "sentence"),
+    [
+        ([], "801 0 0", "the program's CUDA runtime, from before CUDA 11.3, is older"),
+        (["MENTIONS"], "0 1 0", None),
+        (["FINDS"], "0 1 0", None),
+        (
+            ["FINDS", "RUNTIME=11030"],
+            "0 1 0 801 801 801",
+            "the program's CUDA runtime 11.3 is older",
+        ),
+        (
+            ["FINDS", "RUNTIME=11070"],
+            "0 1 0 801 801 801",
+            "the program's CUDA runtime 11.7 is older",
+        ),
+        (["FINDS", "RUNTIME=11080"], "0 1 0 0 0 0", None),
+        (["FINDS", "RUNTIME=12090"], "0 1 0 0 0 0", None),
+    ],
+)
+def test_runtime_inside_a_program_that_is_too_old_is_refused(
+    libcuda: Path, tmp_path: Path, defines: list[str], results: str, sentence: str | None
+) -> None:
+    program, source = tmp_path / "program", tmp_path / "program.c"
+    source.write_text(STATIC)
+    compiler = [*os.environ.get("CC", "cc").split(), *(f"-D{define}" for define in defines)]
+    subprocess.run([*compiler, "-o", program, source, "-ldl"], check=True)
+    done = subprocess.run(
+        [str(program)],
+        env={
+            **os.environ,
+            "LD_LIBRARY_PATH": str(libcuda.parent),
+            "ORION_SERVER": twin_address(),
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.stdout.split() == results.split(), done.stderr
+    ours = [line for line in done.stderr.splitlines() if line.startswith("orion:")]
+    if sentence is None:
+        assert ours == []
+    else:
+        assert len(ours) == 1, done.stderr  # once, whatever is asked again
+        assert sentence in ours[0]
+        assert "CUDA 11.8: build the program with CUDA 12 or 13" in ours[0]

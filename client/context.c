@@ -6,6 +6,7 @@
 #include "events.h"
 #include "objects.h"
 #include "orion_generated/calls.h"
+#include "pool.h"
 #include "ranges.h"
 
 #include <stdlib.h>
@@ -100,6 +101,7 @@ static CUresult reset_server(orion_session_t *session)
     }
     orion_modules_forget(session);
     orion_ranges_clear();
+    orion_pools_clear();
     /* release: a kernel bound in the old epoch is bound anew */
     __atomic_fetch_add(&session->epoch, 1, __ATOMIC_RELEASE);
     if (!result)

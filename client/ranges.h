@@ -21,15 +21,13 @@ typedef struct {
     uint64_t base, bytes;
     uint64_t id; /* never given twice: CU_POINTER_ATTRIBUTE_BUFFER_ID */
     orion_range_kind_t kind;
-    uint32_t flags; /* those of the allocating call; ORION_RANGE_ORDERED for device memory */
+    uint32_t flags; /* those of the allocating call; for device memory the number of its pool, 0: of none */
 } orion_range_t;
 
-#define ORION_RANGE_ORDERED 1u /* cuMemAllocAsync: cannot be shared with other processes */
-
-/* cuIpcGetMemHandle serves it. */
+/* cuIpcGetMemHandle serves it: cuMemAlloc's, but not stream-ordered memory. */
 static inline int orion_range_is_shareable(const orion_range_t *range)
 {
-    return range->kind == ORION_RANGE_DEVICE && !(range->flags & ORION_RANGE_ORDERED);
+    return range->kind == ORION_RANGE_DEVICE && !range->flags;
 }
 
 /* 0 when there is no memory for the entry. */

@@ -5,6 +5,7 @@
 #include "guard.h"
 #include "orion_generated/calls.h"
 #include "orion_generated/hand.h"
+#include "pool.h"
 #include "ranges.h"
 
 #define PITCH_ALIGN 512u
@@ -82,6 +83,7 @@ CUresult orion_hand_cuMemFree_v2(CUdeviceptr dptr)
         return CUDA_ERROR_INVALID_VALUE;
     if (range.kind == ORION_RANGE_DEVICE) {
         orion_guard_give(session, dptr, range.bytes);
+        orion_pool_give(range.flags, range.bytes);
         return orion_post_cuMemFree_v2(session, dptr);
     }
     result = orion_call_cuCtxSynchronize(session);
@@ -89,11 +91,14 @@ CUresult orion_hand_cuMemFree_v2(CUdeviceptr dptr)
     return result;
 }
 
-CUresult orion_hand_cuMemAllocAsync(CUstream default_stream, CUdeviceptr *dptr, size_t bytesize, CUstream hStream)
+/* From the pool, or from the device's current one. */
+static CUresult allocate_ordered(CUstream default_stream, CUdeviceptr *dptr, size_t bytesize, CUmemoryPool pool,
+                                 CUstream hStream)
 {
     orion_session_t *session;
     CUdeviceptr address;
     uint64_t stream;
+    uint32_t number;
     CUresult result = orion_enter(ORION_NEEDS_CONTEXT, &session);
     if (result)
         return result;
@@ -101,15 +106,30 @@ CUresult orion_hand_cuMemAllocAsync(CUstream default_stream, CUdeviceptr *dptr, 
         return CUDA_ERROR_INVALID_VALUE;
     result = orion_stream_wire(session, hStream, default_stream, &stream);
     if (!result)
-        result = allocate(session, &address, bytesize, &stream);
+        result = orion_pool_take(session, pool, bytesize, &number);
     if (result)
         return result;
-    if (!orion_ranges_add(ORION_RANGE_DEVICE, address, bytesize, ORION_RANGE_ORDERED)) {
+    result = allocate(session, &address, bytesize, &stream);
+    if (!result && !orion_ranges_add(ORION_RANGE_DEVICE, address, bytesize, number)) {
         orion_post_cuMemFreeAsync(session, address, stream);
-        return CUDA_ERROR_OUT_OF_MEMORY;
+        result = CUDA_ERROR_OUT_OF_MEMORY;
     }
-    *dptr = address;
-    return CUDA_SUCCESS;
+    if (result)
+        orion_pool_give(number, bytesize);
+    else
+        *dptr = address;
+    return result;
+}
+
+CUresult orion_hand_cuMemAllocAsync(CUstream default_stream, CUdeviceptr *dptr, size_t bytesize, CUstream hStream)
+{
+    return allocate_ordered(default_stream, dptr, bytesize, NULL, hStream);
+}
+
+CUresult orion_hand_cuMemAllocFromPoolAsync(CUstream default_stream, CUdeviceptr *dptr, size_t bytesize,
+                                            CUmemoryPool pool, CUstream hStream)
+{
+    return pool ? allocate_ordered(default_stream, dptr, bytesize, pool, hStream) : CUDA_ERROR_INVALID_VALUE;
 }
 
 CUresult orion_hand_cuMemFreeAsync(CUstream default_stream, CUdeviceptr dptr, CUstream hStream)
@@ -125,6 +145,7 @@ CUresult orion_hand_cuMemFreeAsync(CUstream default_stream, CUdeviceptr dptr, CU
     if (!orion_ranges_remove(dptr, DEVICE_KINDS, &range))
         return CUDA_ERROR_INVALID_VALUE;
     orion_guard_give(session, dptr, range.bytes);
+    orion_pool_give(range.flags, range.bytes);
     return orion_post_cuMemFreeAsync(session, dptr, stream);
 }
 

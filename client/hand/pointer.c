@@ -4,6 +4,7 @@
 #include "context.h"
 #include "device.h"
 #include "orion_generated/hand.h"
+#include "pool.h"
 #include "ranges.h"
 
 #include <string.h>
@@ -57,7 +58,7 @@ static CUresult get(void *data, CUpointer_attribute attribute, uint64_t address,
     case CU_POINTER_ATTRIBUTE_ACCESS_FLAGS:
         return PUT(unsigned, CU_POINTER_ATTRIBUTE_ACCESS_FLAG_READWRITE);
     case CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE:
-        return PUT(void *, NULL);
+        return PUT(CUmemoryPool, range->kind == ORION_RANGE_DEVICE ? orion_pool_handle(range->flags) : NULL);
     case LOCALITY_DOMAIN_ORDINAL:
         return PUT(int, -1); /* not bound to one */
     default:

@@ -395,9 +395,20 @@ def check_memory_pool():
     pool.free_all_blocks()
     free, total = cp.cuda.runtime.memGetInfo()
     assert 0 < free <= total
-    with cp.cuda.using_allocator(cp.cuda.MemoryAsyncPool().malloc):
+
+
+def check_stream_ordered_pool():
+    pool = cp.cuda.MemoryAsyncPool()
+    before = pool.used_bytes()
+    with cp.cuda.using_allocator(pool.malloc):
         assert float(cp.ones(1000).sum()) == 1000
+        x = cp.zeros(1 << 18, "f4")
+        assert pool.used_bytes() - before >= 1 << 20
+        assert pool.total_bytes() >= pool.used_bytes()
+        del x
     cp.cuda.Device().synchronize()
+    pool.free_all_blocks()
+    assert pool.used_bytes() == before
 
 
 def check_managed_memory():

@@ -20,4 +20,7 @@ CUresult orion_copy_place(orion_session_t *session, uint64_t address, uint64_t b
 CUresult orion_copy(orion_session_t *session, uint64_t to, orion_place_t to_place, uint64_t from,
                     orion_place_t from_place, size_t bytes, uint64_t stream, int wait);
 
+/* memcpy2d.c: what the functions for rows do. */
+CUresult orion_copy_rows(const CUDA_MEMCPY2D *copy, CUstream default_stream, CUstream stream, int wait);
+
 #endif

@@ -67,7 +67,7 @@ static CUresult rows_in(orion_session_t *session, const side_t *to, const side_t
     return result;
 }
 
-static CUresult copy(const CUDA_MEMCPY2D *c, CUstream default_stream, CUstream stream, int wait)
+CUresult orion_copy_rows(const CUDA_MEMCPY2D *c, CUstream default_stream, CUstream stream, int wait)
 {
     orion_session_t *session;
     side_t to, from;
@@ -110,15 +110,15 @@ static CUresult copy(const CUDA_MEMCPY2D *c, CUstream default_stream, CUstream s
 
 CUresult orion_hand_cuMemcpy2D_v2(CUstream default_stream, const CUDA_MEMCPY2D *pCopy)
 {
-    return copy(pCopy, default_stream, NULL, 1);
+    return orion_copy_rows(pCopy, default_stream, NULL, 1);
 }
 
 CUresult orion_hand_cuMemcpy2DUnaligned_v2(CUstream default_stream, const CUDA_MEMCPY2D *pCopy)
 {
-    return copy(pCopy, default_stream, NULL, 1);
+    return orion_copy_rows(pCopy, default_stream, NULL, 1);
 }
 
 CUresult orion_hand_cuMemcpy2DAsync_v2(CUstream default_stream, const CUDA_MEMCPY2D *pCopy, CUstream hStream)
 {
-    return copy(pCopy, default_stream, hStream, 0);
+    return orion_copy_rows(pCopy, default_stream, hStream, 0);
 }

@@ -219,7 +219,75 @@ static void pointers_are_known_by_kind(void)
     driver_end();
 }
 
+/* A box within a larger one, from and to host and device memory, with gaps between rows and slices or without. */
+static void boxes_are_copied_and_nothing_else(void)
+{
+    enum { PITCH = 48, ROWS = 7, SLICES = 6, BYTES = PITCH * ROWS * SLICES };
+    static const struct {
+        size_t x, y, z, width, height, depth;
+    } boxes[] = {{0, 0, 0, PITCH, ROWS, SLICES}, {3, 2, 1, 20, 3, 4}, {0, 0, 2, PITCH, ROWS, 3}, {47, 6, 5, 1, 1, 1}};
+    driver_begin();
+    for (size_t i = 0; i < sizeof boxes / sizeof boxes[0]; i++) {
+        uint8_t *in = pattern(BYTES, i + 11), *out = calloc(1, BYTES), expected[BYTES] = {0};
+        CUdeviceptr a, b;
+        CHECK(orion_hand_cuMemAlloc_v2(&a, BYTES) == CUDA_SUCCESS);
+        CHECK(orion_hand_cuMemAlloc_v2(&b, BYTES) == CUDA_SUCCESS);
+        CHECK(cuMemsetD8_v2(a, 0, BYTES) == CUDA_SUCCESS && cuMemsetD8_v2(b, 0, BYTES) == CUDA_SUCCESS);
+        CUDA_MEMCPY3D c = {.srcXInBytes = boxes[i].x,
+                           .srcY = boxes[i].y,
+                           .srcZ = boxes[i].z,
+                           .srcMemoryType = CU_MEMORYTYPE_HOST,
+                           .srcHost = in,
+                           .srcPitch = PITCH,
+                           .srcHeight = ROWS,
+                           .dstXInBytes = boxes[i].x,
+                           .dstY = boxes[i].y,
+                           .dstZ = boxes[i].z,
+                           .dstMemoryType = CU_MEMORYTYPE_DEVICE,
+                           .dstDevice = a,
+                           .dstPitch = PITCH,
+                           .dstHeight = ROWS,
+                           .WidthInBytes = boxes[i].width,
+                           .Height = boxes[i].height,
+                           .Depth = boxes[i].depth};
+        CHECK(orion_hand_cuMemcpy3D_v2(LEGACY, &c) == CUDA_SUCCESS);
+        c.srcMemoryType = CU_MEMORYTYPE_UNIFIED;
+        c.srcDevice = a;
+        c.dstDevice = b;
+        CHECK(orion_hand_cuMemcpy3DAsync_v2(LEGACY, &c, NULL) == CUDA_SUCCESS);
+        c.srcDevice = b;
+        c.dstMemoryType = CU_MEMORYTYPE_HOST;
+        c.dstHost = out;
+        CHECK(orion_hand_cuMemcpy3D_v2(LEGACY, &c) == CUDA_SUCCESS);
+        for (size_t z = boxes[i].z; z < boxes[i].z + boxes[i].depth; z++)
+            for (size_t y = boxes[i].y; y < boxes[i].y + boxes[i].height; y++) {
+                const size_t at = (z * ROWS + y) * PITCH + boxes[i].x;
+                memcpy(expected + at, in + at, boxes[i].width);
+            }
+        CHECK(memcmp(out, expected, BYTES) == 0);
+
+        c.Depth = SLICES + 1 - boxes[i].z; /* one slice too many */
+        CHECK(orion_hand_cuMemcpy3D_v2(LEGACY, &c) == CUDA_ERROR_INVALID_VALUE);
+        c.Depth = SIZE_MAX;
+        CHECK(orion_hand_cuMemcpy3D_v2(LEGACY, &c) == CUDA_ERROR_INVALID_VALUE);
+        c.Depth = 1;
+        c.srcHeight = c.srcY + c.Height - 1;
+        CHECK(!c.srcHeight || orion_hand_cuMemcpy3D_v2(LEGACY, &c) == CUDA_ERROR_INVALID_VALUE);
+        c.srcHeight = ROWS;
+        c.dstMemoryType = CU_MEMORYTYPE_ARRAY;
+        CHECK(orion_hand_cuMemcpy3D_v2(LEGACY, &c) == CUDA_ERROR_NOT_SUPPORTED);
+        c.WidthInBytes = 0;
+        CHECK(orion_hand_cuMemcpy3D_v2(LEGACY, &c) == CUDA_SUCCESS);
+        CHECK(cuCtxSynchronize() == CUDA_SUCCESS);
+        CHECK(orion_hand_cuMemFree_v2(a) == CUDA_SUCCESS && orion_hand_cuMemFree_v2(b) == CUDA_SUCCESS);
+        free(in);
+        free(out);
+    }
+    driver_end();
+}
+
 CHECK_MAIN(CASE(bytes_come_back_whatever_their_number), CASE(source_may_change_when_the_call_returns),
            CASE(bad_addresses_are_refused_and_leave_no_error), CASE(pinned_and_managed_memory_have_one_address),
            CASE(arena_blocks_do_not_overlap), CASE(rows_are_copied_without_their_gaps),
-           CASE(bad_fills_are_refused_and_leave_no_error), CASE(pointers_are_known_by_kind))
+           CASE(bad_fills_are_refused_and_leave_no_error), CASE(pointers_are_known_by_kind),
+           CASE(boxes_are_copied_and_nothing_else))

@@ -132,6 +132,17 @@ def command_of(pid: int) -> str:
         return ""
 
 
+@pytest.mark.parametrize("way", ["cpu", "cascade"])
+def test_device_code_of_two_files_is_linked(
+    build: Build, orion_run: OrionRun, cascade_run: OrionRun, way: str
+) -> None:
+    """nvcc leaves PTX to be linked by the driver, and the runtime hands all of it over."""
+    program = build("linked", arguments=("-rdc=true", str(HERE / "programs" / "linked_part.cu")))
+    done = orion_run(program) if way == "cpu" else cascade_run(program)
+    assert done.code == 0, done.said()
+    assert "linked" in done.out
+
+
 def test_device_suite_runs_before_a_server(cascade: dict[str, str], inner: Server) -> None:
     """tests/devices/cuda_test.c, with kernels that run."""
     program = BUILD / "tests" / "devices" / "cuda_test"

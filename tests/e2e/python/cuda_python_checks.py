@@ -11,6 +11,8 @@ import numpy as np
 from cuda.bindings import driver, nvrtc
 from cuda.core import (
     Device,
+    DeviceMemoryResource,
+    DeviceMemoryResourceOptions,
     LaunchConfig,
     LegacyPinnedMemoryResource,
     Linker,
@@ -156,6 +158,22 @@ def check_memory_pool():
     stream.sync()
     np.testing.assert_array_equal(array, np.arange(N) * 3.0)
     buffer.close(stream)
+
+
+def check_own_memory_pool():
+    options = DeviceMemoryResourceOptions(max_size=64 << 20)
+    own = DeviceMemoryResource(device, options=options)
+    shared = device.memory_resource.attributes.used_mem_current
+    assert own.attributes.used_mem_current == 0
+    buffer = own.allocate(1 << 20, stream=stream)
+    assert own.attributes.used_mem_current >= 1 << 20
+    assert own.attributes.used_mem_high >= 1 << 20
+    assert own.attributes.reserved_mem_current >= 1 << 20
+    assert device.memory_resource.attributes.used_mem_current == shared
+    buffer.close(stream)
+    stream.sync()
+    assert own.attributes.used_mem_current == 0
+    own.close()
 
 
 def served(answer):

@@ -13,6 +13,7 @@ import hypothesis.strategies as st
 from controller_fakes import GIB, Clock, FakeServer
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 from hypothesis_settings import examples
+from orion_controller import placement
 from orion_controller.ledger import Ledger, Rules
 from orion_controller.model import Client, Refused, Report, Request, Wish
 from orion_controller.store import Store
@@ -44,8 +45,12 @@ class Leases(RuleBasedStateMachine):
         self.waiting: list[Request] = []
 
     def teardown(self) -> None:
-        self.store.close()
-        self.folder.cleanup()
+        try:
+            self.everybody_is_served_in_the_end()
+            self.everything_is_free_in_the_end()
+        finally:
+            self.store.close()
+            self.folder.cleanup()
 
     def fresh(self) -> Ledger:
         return Ledger(self.clock, Rules(policy="spread"), new_id=lambda: next(self.numbers))
@@ -89,6 +94,12 @@ class Leases(RuleBasedStateMachine):
         self.waiting.append(request)
         self.saved(lambda: None)
         return request
+
+    @rule(held=st.booleans())
+    def crowd(self, held: bool) -> None:
+        """More than there is: the rest waits for who is first to go."""
+        for _ in range(4):
+            self.ask(1, 8 * GIB, 0, None, False, held)
 
     @rule(request=consumes(requests))
     def leave_the_queue(self, request: Request) -> None:
@@ -213,12 +224,50 @@ class Leases(RuleBasedStateMachine):
         assert all(not r.settled for r in self.ledger.queue)
         assert not [r for r in self.waiting if r.lease is not None and r.refused is not None]
 
+    @invariant()
+    def nobody_waits_for_what_is_free(self) -> None:
+        """Unless who has waited longer could use that device, too."""
+        kept: set[tuple[str, int]] = set()
+        for request in self.ledger.queue:
+            wish = request.wish
+            rooms = [
+                room
+                for room in self.ledger.rooms()
+                if room.server.live and room.server.keyed
+                if not room.server.drained and not room.server.draining
+            ]
+            free = [r.server.id for r in rooms if r.key not in kept and placement.fits(wish, r)]
+            most = len(free) if wish.cross_node else max(map(free.count, free), default=0)
+            assert most < wish.vgpus, (request, rooms)
+            whole = (placement.empty(r.server, r.device) for r in rooms)
+            kept |= {r.key for r in whole if placement.fits(wish, r)}
+
+    def everybody_is_served_in_the_end(self) -> None:
+        """Servers are open and programs end: each time that happens, whoever waits has come closer."""
+        for name in SERVERS:
+            self.drain(name, False)
+        self.nothing_is_used_any_more()
+        while self.ledger.queue:
+            before = len(self.ledger.queue)
+            self.nothing_is_used_any_more()
+            assert len(self.ledger.queue) < before
+            self.nobody_waits_for_what_is_free()
+
     @rule()
     def everything_is_free_in_the_end(self) -> None:
-        """Programs end, waiters leave, leases are released: after two rounds of heartbeats nothing is left."""
+        """Waiters leave, too: nothing is left."""
         for request in self.waiting:
             self.ledger.cancel(request)
         self.waiting.clear()
+        self.nothing_is_used_any_more()
+        assert not self.ledger.leases
+        assert not self.ledger.queue
+        for room in self.ledger.rooms():
+            assert (room.slots, room.memory) == (room.device.slots, room.device.memory)
+            assert room.share == 100 * room.device.slots
+
+    def nothing_is_used_any_more(self) -> None:
+        """Programs end, leases are released, and there are two rounds of heartbeats."""
         for server in self.servers.values():
             for session in list(server.sessions):
                 server.detach(session)
@@ -230,11 +279,6 @@ class Leases(RuleBasedStateMachine):
             for server in self.servers.values():
                 server.obey(self.ledger.report(server.report()))
         self.saved(lambda: None)
-        assert not self.ledger.leases
-        assert not self.ledger.queue
-        for room in self.ledger.rooms():
-            assert (room.slots, room.memory) == (room.device.slots, room.device.memory)
-            assert room.share == 100 * room.device.slots
 
 
 TestLeases = Leases.TestCase

@@ -42,6 +42,11 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         503: "the controller is not ready",
     }.items()
 }
+# What can be done with a lease that was just taken: OpenAPI calls these the links of the answer.
+LINKS = {
+    name: {"operationId": name, "parameters": {"lease_id": "$response.body#/lease/id"}}
+    for name in ("look_at_lease", "renew_lease", "resize_lease", "release_lease")
+}
 LeaseName = Annotated[str, Path(pattern=r"^[0-9a-f]{16}$", description="a lease's id")]
 ServerName = Annotated[
     str,
@@ -263,7 +268,13 @@ def _add_leases(app: FastAPI) -> None:
     async def leases(service: ServiceOf) -> list[s.LeaseView]:
         return views.leases(service)
 
-    @app.post("/v1/leases", tags=["leases"], dependencies=take, status_code=201)
+    @app.post(
+        "/v1/leases",
+        tags=["leases"],
+        dependencies=take,
+        status_code=201,
+        responses={201: {"links": LINKS}},
+    )
     async def take_lease(request: Request, wish: s.LeaseWish, service: ServiceOf) -> s.LeaseGrant:
         """Waits in the queue for as long as the request says; 409 when nothing became free."""
         host = host_of(request)
@@ -290,11 +301,18 @@ def _add_leases(app: FastAPI) -> None:
             service.leave(asked)
             raise
 
-    @app.get("/v1/leases/{lease_id}", tags=["leases"], dependencies=take)
+    @app.get(
+        "/v1/leases/{lease_id}", tags=["leases"], dependencies=take, operation_id="look_at_lease"
+    )
     async def lease(lease_id: LeaseName, service: ServiceOf) -> s.LeaseView:
         return views.lease(service.ledger.find(int(lease_id, 16)), service.clock())
 
-    @app.post("/v1/leases/{lease_id}/renew", tags=["leases"], dependencies=own)
+    @app.post(
+        "/v1/leases/{lease_id}/renew",
+        tags=["leases"],
+        dependencies=own,
+        operation_id="renew_lease",
+    )
     async def renew(
         request: Request, lease_id: LeaseName, wish: s.Renewal, service: ServiceOf
     ) -> s.LeaseGrant:
@@ -303,7 +321,9 @@ def _add_leases(app: FastAPI) -> None:
         service.change(lambda ledger: ledger.renew(number, wish.seconds))
         return granted(request, service, service.ledger.find(number))
 
-    @app.patch("/v1/leases/{lease_id}", tags=["leases"], dependencies=own)
+    @app.patch(
+        "/v1/leases/{lease_id}", tags=["leases"], dependencies=own, operation_id="resize_lease"
+    )
     async def resize(
         request: Request, lease_id: LeaseName, wish: s.Resize, service: ServiceOf
     ) -> s.LeaseView:
@@ -313,7 +333,13 @@ def _add_leases(app: FastAPI) -> None:
         service.change(lambda ledger: ledger.resize(number, memory, wish.ratio))
         return views.lease(service.ledger.find(number), service.clock())
 
-    @app.delete("/v1/leases/{lease_id}", tags=["leases"], dependencies=own, status_code=202)
+    @app.delete(
+        "/v1/leases/{lease_id}",
+        tags=["leases"],
+        dependencies=own,
+        status_code=202,
+        operation_id="release_lease",
+    )
     async def release(lease_id: LeaseName, service: ServiceOf) -> s.LeaseView:
         """Programs that use it are ended. Its place is free when its servers have confirmed."""
         number = int(lease_id, 16)

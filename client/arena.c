@@ -170,6 +170,8 @@ CUresult orion_arena_alloc(orion_session_t *session, size_t bytes, void **memory
             offset = extent->offset;
     } else if (!take_best(round_to(bytes, BLOCK_ALIGN), &offset)) {
         result = add_extent(session, SHARED_EXTENT, 1, &extent);
+        if (result == CUDA_ERROR_OUT_OF_MEMORY) /* the last of the limit */
+            result = add_extent(session, EXTENT_UNIT, 1, &extent);
         if (!result)
             take_best(round_to(bytes, BLOCK_ALIGN), &offset);
     }

@@ -39,13 +39,13 @@ typedef struct orion_gate orion_gate_t; /* one host gate in a stream */
 typedef void (*orion_done_fn)(void *arg, CUresult result);
 
 /* Where heap memory comes from. Called with the heap's lock held, from any thread that allocates or frees (pool
- * threads among them), never two at a time; must not call the device. Addresses are multiples of 2 MiB inside the
- * configured heap range, bytes a multiple of 2 MiB. */
+ * threads among them), never two at a time; must not call the device. Granted are whole pages, from a multiple of 2 MiB
+ * inside the configured heap range on. */
 typedef struct orion_granter {
     void *self;
     /* Maps fresh zeroed shared memory at that address, readable and writable. */
     CUresult (*grant)(void *self, uint64_t address, uint64_t bytes);
-    /* Takes a granted range back whole; the address range must stay reserved. */
+    /* Takes a granted range back, or the end of one; the address range must stay reserved. */
     void (*release)(void *self, uint64_t address, uint64_t bytes);
 } orion_granter_t;
 
@@ -114,6 +114,7 @@ typedef struct orion_device_info {
     char processor[64]; /* what the name is about: the CPU model, trimmed */
     uint8_t uuid[16];
     uint64_t total_memory;                       /* = memory limit */
+    uint64_t memory_unit;                        /* an allocation takes a multiple of this */
     int32_t attributes[ORION_DEVICE_ATTRIBUTES]; /* indexed by CUdevice_attribute */
     int32_t driver_version;                      /* as cuDriverGetVersion: 13000 */
     int32_t runs_kernels;                        /* 0: launches are counted, not run */
@@ -231,6 +232,8 @@ typedef struct orion_device_ops {
     CUresult (*mem_free_async)(orion_device_t *device, orion_stream_t *stream, uint64_t address, orion_done_fn done,
                                void *arg);
     CUresult (*mem_info)(orion_device_t *device, uint64_t *free_p, uint64_t *total_p);
+    /* Gives the granter back what it has granted and no allocation uses; 0: there was nothing. NULL: it is not asked. */
+    int (*mem_trim)(orion_device_t *device);
     /* The live allocation (or module data) that holds the address; CUDA_ERROR_NOT_FOUND. */
     CUresult (*mem_find)(orion_device_t *device, uint64_t address, uint64_t *base_p, uint64_t *bytes_p);
 

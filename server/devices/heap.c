@@ -68,10 +68,10 @@ CUresult orion_heap_init(orion_heap_t *heap, const orion_device_config_t *config
 
 /* --- with the lock held --- */
 
-/* What a block counts for. Its pages are its own, but nobody is charged for what is left of the last one. */
+/* What a block counts for: its pages are its own. */
 static uint64_t held(const orion_block_t *block)
 {
-    return orion_round_up(block->asked, ORION_HEAP_CHARGE);
+    return orion_round_up(block->asked, ORION_HEAP_ALIGN);
 }
 
 static void set_free(orion_heap_t *heap, orion_block_t *block)
@@ -90,7 +90,7 @@ CUresult orion_heap_extend(orion_heap_t *heap, uint64_t bytes, orion_map_fn map,
     orion_extent_t **at = &heap->extents;
     uint64_t address = heap->base;
     while (*at && (*at)->address - address < bytes) {
-        address = (*at)->address + (*at)->bytes;
+        address = orion_round_up((*at)->address + (*at)->bytes, ORION_HEAP_PAGE);
         at = &(*at)->next;
     }
     if (heap->base + heap->bytes - address < bytes)
@@ -98,7 +98,7 @@ CUresult orion_heap_extend(orion_heap_t *heap, uint64_t bytes, orion_map_fn map,
     result = map(arg, address, bytes);
     if (result != CUDA_SUCCESS)
         goto err_free;
-    *extent = (orion_extent_t){.address = address, .bytes = bytes, .first = block, .next = *at};
+    *extent = (orion_extent_t){.address = address, .bytes = bytes, .first = block, .last = block, .next = *at};
     *at = extent;
     block->address = address;
     block->bytes = bytes;
@@ -119,27 +119,6 @@ static CUresult grow(orion_heap_t *heap, uint64_t bytes, orion_block_t **block_p
     return result;
 }
 
-/* Asks for more than is needed now, about as much as there is already: a small client shall not hold much, a large one
- * not many extents. Where that is refused, for half of it, and so on. */
-static CUresult grow_for(orion_heap_t *heap, uint64_t bytes, orion_block_t **block_p)
-{
-    const uint64_t exact = orion_round_up(bytes, ORION_HEAP_PAGE);
-    uint64_t ask = orion_round_up(heap->granted, ORION_HEAP_PAGE);
-    CUresult result;
-    if (ask < ORION_HEAP_FIRST)
-        ask = ORION_HEAP_FIRST;
-    if (ask > ORION_HEAP_EXTENT)
-        ask = ORION_HEAP_EXTENT;
-    for (;;) {
-        if (ask < exact)
-            ask = exact;
-        result = grow(heap, ask, block_p);
-        if (result != CUDA_ERROR_OUT_OF_MEMORY || ask == exact)
-            return result;
-        ask = orion_round_up(ask / 2, ORION_HEAP_PAGE);
-    }
-}
-
 void orion_heap_withdraw(orion_heap_t *heap, orion_extent_t *extent)
 {
     orion_extent_t **at = &heap->extents;
@@ -153,6 +132,50 @@ void orion_heap_withdraw(orion_heap_t *heap, orion_extent_t *extent)
         heap->granter.release(heap->granter.self, extent->address, extent->bytes);
     }
     free(extent);
+}
+
+/* What nobody uses goes back: extents that are free, and the free end of others. 0: there was nothing. */
+static int give_back(orion_heap_t *heap)
+{
+    int given = 0;
+    for (orion_extent_t *extent = heap->extents, *next; extent; extent = next) {
+        orion_block_t *end = extent->last;
+        next = extent->next;
+        if (end->use != ORION_BLOCK_FREE)
+            continue;
+        orion_tree_remove(&heap->by_size, &end->node);
+        if (end->previous) {
+            extent->last = end->previous;
+            extent->last->next = NULL;
+            extent->bytes -= end->bytes;
+            heap->granted -= end->bytes;
+            heap->granter.release(heap->granter.self, end->address, end->bytes);
+        } else
+            orion_heap_withdraw(heap, extent);
+        free(end);
+        given = 1;
+    }
+    return given;
+}
+
+/* Asks for more than is needed now, an eighth of what there is already: a small client shall not hold much, a large one
+ * not many extents. Where that is refused, for half of it, and so on; in the end without what is granted and not used.
+ * A large block has its extent for itself, just as large as it is: the extent goes with it, wherever it lies. */
+static CUresult grow_for(orion_heap_t *heap, uint64_t bytes, orion_block_t **block_p)
+{
+    uint64_t ask = orion_round_up(heap->granted / 8, ORION_HEAP_PAGE);
+    CUresult result;
+    if (ask < ORION_HEAP_FIRST)
+        ask = ORION_HEAP_FIRST;
+    if (ask > ORION_HEAP_EXTENT)
+        ask = ORION_HEAP_EXTENT;
+    for (; bytes < ask / 2; ask = orion_round_up(ask / 2, ORION_HEAP_ALIGN)) {
+        result = grow(heap, ask, block_p);
+        if (result != CUDA_ERROR_OUT_OF_MEMORY)
+            return result;
+    }
+    result = grow(heap, bytes, block_p);
+    return result == CUDA_ERROR_OUT_OF_MEMORY && give_back(heap) ? grow(heap, bytes, block_p) : result;
 }
 
 /* Makes the block just large enough; what is left becomes a free block. Without memory for it the block stays, and
@@ -169,8 +192,7 @@ static void trim(orion_heap_t *heap, orion_block_t *block, uint64_t bytes)
     rest->extent = block->extent;
     rest->previous = block;
     rest->next = block->next;
-    if (rest->next)
-        rest->next->previous = rest;
+    *(rest->next ? &rest->next->previous : &rest->extent->last) = rest;
     block->next = rest;
     block->bytes = bytes;
     set_free(heap, rest);
@@ -208,16 +230,14 @@ static void free_block(orion_heap_t *heap, orion_block_t *block)
         orion_tree_remove(&heap->by_size, &next->node);
         block->bytes += next->bytes;
         block->next = next->next;
-        if (block->next)
-            block->next->previous = block;
+        *(block->next ? &block->next->previous : &block->extent->last) = block;
         free(next);
     }
     if (previous && previous->use == ORION_BLOCK_FREE) {
         orion_tree_remove(&heap->by_size, &previous->node);
         previous->bytes += block->bytes;
         previous->next = block->next;
-        if (previous->next)
-            previous->next->previous = previous;
+        *(previous->next ? &previous->next->previous : &previous->extent->last) = previous;
         free(block);
         block = previous;
     }
@@ -330,6 +350,14 @@ CUresult orion_heap_find(orion_heap_t *heap, uint64_t address, uint64_t *base_p,
     return found ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
 }
 
+int orion_heap_trim(orion_heap_t *heap)
+{
+    pthread_mutex_lock(&heap->lock);
+    const int given = give_back(heap);
+    pthread_mutex_unlock(&heap->lock);
+    return given;
+}
+
 void orion_heap_usage(orion_heap_t *heap, uint64_t *used_p, uint64_t *dying_p, uint64_t *granted_p)
 {
     pthread_mutex_lock(&heap->lock);
@@ -391,6 +419,8 @@ int orion_heap_check(orion_heap_t *heap, const char **why)
             }
             at += block->bytes;
         }
+        if (extent->last != previous)
+            *why = "an extent does not know its last block";
         if (at != extent->address + extent->bytes)
             *why = "blocks do not fill their extent";
     }

@@ -13,8 +13,7 @@
 #include "tree.h"
 
 #define ORION_HEAP_ALIGN 4096u          /* an allocation has its pages for itself: it can be shown to another process */
-#define ORION_HEAP_CHARGE 512u          /* what it counts for is rounded up to this */
-#define ORION_HEAP_PAGE (2ull << 20)    /* extents begin and end on multiples */
+#define ORION_HEAP_PAGE (2ull << 20)    /* extents begin on multiples */
 #define ORION_HEAP_FIRST (4ull << 20)   /* smallest extent asked for, if there is as much; it grows with the heap */
 #define ORION_HEAP_EXTENT (64ull << 20) /* what it grows to */
 
@@ -60,6 +59,8 @@ CUresult orion_heap_share(orion_heap_t *heap, uint64_t address, orion_ipc_handle
 CUresult orion_heap_open(orion_heap_t *heap, const orion_ipc_handle_t *handle, uint64_t *address_p, uint64_t *bytes_p);
 /* INVALID_VALUE: nothing of another process begins there. */
 CUresult orion_heap_close(orion_heap_t *heap, uint64_t address);
+/* Gives the granter back what no allocation uses; 0: there was nothing. */
+int orion_heap_trim(orion_heap_t *heap);
 void orion_heap_usage(orion_heap_t *heap, uint64_t *used_p, uint64_t *dying_p, uint64_t *granted_p);
 /* Frees everything and gives all extents back. */
 void orion_heap_reset(orion_heap_t *heap);

@@ -24,7 +24,7 @@ typedef struct orion_block {
 
 struct orion_extent {
     uint64_t address, bytes;
-    orion_block_t *first;
+    orion_block_t *first, *last;
     orion_extent_t *next;
     int foreign; /* memory of another process: one block, granted to nobody here */
 };

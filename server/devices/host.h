@@ -87,6 +87,7 @@ CUresult orion_host_mem_alloc_async(orion_device_t *device, orion_stream_t *stre
 CUresult orion_host_mem_free_async(orion_device_t *device, orion_stream_t *stream, uint64_t address, orion_done_fn done,
                                    void *arg);
 CUresult orion_host_mem_info(orion_device_t *device, uint64_t *free_p, uint64_t *total_p);
+int orion_host_mem_trim(orion_device_t *device);
 CUresult orion_host_mem_find(orion_device_t *device, uint64_t address, uint64_t *base_p, uint64_t *bytes_p);
 CUresult orion_host_mem_share(orion_device_t *device, uint64_t address, orion_ipc_handle_t *handle_p);
 CUresult orion_host_mem_open(orion_device_t *device, const orion_ipc_handle_t *handle, uint64_t *address_p,
@@ -123,9 +124,9 @@ CUresult orion_host_fill(orion_device_t *device, orion_stream_t *stream, uint64_
     .status = orion_host_status, .room_notify = orion_host_room_notify, .reset = orion_host_reset,                 \
     .synchronize_notify = orion_host_synchronize_notify, .mem_alloc = orion_host_mem_alloc,                        \
     .mem_free = orion_host_mem_free, .mem_alloc_async = orion_host_mem_alloc_async,                                \
-    .mem_free_async = orion_host_mem_free_async, .mem_info = orion_host_mem_info, .mem_find = orion_host_mem_find, \
-    .mem_share = orion_host_mem_share, .mem_open = orion_host_mem_open, .mem_close = orion_host_mem_close,         \
-    .event_share = orion_host_event_share, .event_open = orion_host_event_open,                                    \
+    .mem_free_async = orion_host_mem_free_async, .mem_info = orion_host_mem_info, .mem_trim = orion_host_mem_trim, \
+    .mem_find = orion_host_mem_find, .mem_share = orion_host_mem_share, .mem_open = orion_host_mem_open,           \
+    .mem_close = orion_host_mem_close, .event_share = orion_host_event_share, .event_open = orion_host_event_open, \
     .stream_create = orion_host_stream_create, .stream_destroy = orion_host_stream_destroy,                        \
     .stream_query = orion_host_stream_query, .stream_notify = orion_host_stream_notify,                            \
     .stream_wait_event = orion_host_stream_wait_event, .host_gate = orion_host_gate,                               \

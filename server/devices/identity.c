@@ -104,6 +104,7 @@ void orion_identity_describe(orion_device_info_t *info_p, const char *kind, unsi
     make_uuid(info_p->uuid, host_id, info_p->name);
     snprintf(info_p->pci_bus_id, sizeof info_p->pci_bus_id, "0000:%02x:00.0", PCI_BUS);
     info_p->total_memory = memory;
+    info_p->memory_unit = ORION_HEAP_ALIGN;
     info_p->driver_version = 13000;
 
     int32_t *a = info_p->attributes;

@@ -153,6 +153,11 @@ CUresult orion_host_mem_info(orion_device_t *device, uint64_t *free_p, uint64_t 
     return CUDA_SUCCESS;
 }
 
+int orion_host_mem_trim(orion_device_t *device)
+{
+    return orion_heap_trim(&device->heap);
+}
+
 CUresult orion_host_mem_find(orion_device_t *device, uint64_t address, uint64_t *base_p, uint64_t *bytes_p)
 {
     return orion_heap_find(&device->heap, address, base_p, bytes_p);

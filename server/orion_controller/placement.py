@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from orion_server.ledger import GRANULE, round_up
+from orion_server.ledger import GRANULE, PAGE, round_up
 
 from .model import MIB, Device, Server, Wish
 
@@ -49,7 +49,7 @@ def memory_of(wish: Wish, device: Device) -> int:
 
 def kept_for(memory: int) -> int:
     """What a server sets aside for a promise of so much."""
-    return round_up(memory, GRANULE)
+    return round_up(memory, PAGE)
 
 
 def empty(server: Server, device: Device) -> Room:

@@ -3,6 +3,9 @@
 
 A handle is a capability for clients of one user. Memory that is shared has a descriptor which shows nothing else. It
 is paid for by the lease of the client that has shared it, and once that is gone by that of a client that has opened it.
+
+Memory that moves to a descriptor of its own is there twice until its worker says that it has moved. MOVE_MOST of that
+may lie beyond the lease's limit: all of it may be in use. A worker that does not finish a move is ended.
 """
 
 from __future__ import annotations
@@ -12,16 +15,18 @@ import fcntl
 import os
 import secrets
 import struct
+import time
 from dataclasses import dataclass, field
 
 from . import errors, futex, messages
 from .grants import extent_memfd
-from .ledger import EXTENT, Lease
+from .ledger import PAGE, Lease
 from .messages import Kind, Message
 from .session import Session
 
 MEMORY, EVENT = 1, 2
-PAGE = 4096
+MOVE_MOST = 64 << 20  # the largest extent of which a part can be shared: ORION_HEAP_EXTENT
+MOVE_SECONDS = 30.0  # a worker may have to wait for its turn meanwhile
 SHARED_MOST = 4096  # things that one client has shared, and that one client has opened
 BELL_BYTES = 4096
 # server/devices/board.h
@@ -49,6 +54,7 @@ class Share:
         False  # the extent itself: its lease has it in its books as long as the owner has it
     )
     payer: Lease | None = None
+    since: float = 0.0  # monotonic: that it moves
     users: dict[int, Session] = field(default_factory=dict)  # by party; the owner is party 0
     lives: list[int] = field(default_factory=lambda: [0] * PARTIES)
 
@@ -72,6 +78,7 @@ class IpcTable:
     def __init__(self) -> None:
         self._by_id: dict[int, Share] = {}
         self._by_handle: dict[bytes, Share] = {}
+        self._moving: dict[int, Share] = {}  # in the order in which they began
         self._bells: dict[str, Bell] = {}  # by group
         self._next = 1
 
@@ -131,7 +138,7 @@ class IpcTable:
             elif question.kind == MEMORY:
                 result = self._cut(session, share)
             else:
-                result = self._own(session, share, BOARD_BYTES)
+                result = self._own(session, share, BOARD_BYTES, 0)
         if result:
             self._answer(session, message, result)
             return
@@ -139,6 +146,9 @@ class IpcTable:
         self._by_id[share.id] = self._by_handle[share.handle] = share
         session.shared[share.id] = None
         moves = share.kind == EVENT or not share.whole
+        if share.kind == MEMORY and not share.whole and not opaque:
+            share.since = time.monotonic()
+            self._moving[share.id] = share
         self._answer(session, message, 0, self._text(share, 0), share.fd if moves else -1)
 
     def _cut(self, session: Session, share: Share) -> int:
@@ -148,7 +158,7 @@ class IpcTable:
         if inside is None or not 0 < share.asked <= share.size or self._overlaps(session, share):
             return errors.INVALID_VALUE
         if share.size != extents[inside]:
-            return self._own(session, share, share.size)
+            return self._own(session, share, share.size, MOVE_MOST)
         try:
             fd = os.dup(session.extents[inside])
         except OSError:
@@ -158,8 +168,8 @@ class IpcTable:
         share.fd, share.whole = fd, True
         return errors.SUCCESS
 
-    def _own(self, session: Session, share: Share, size: int) -> int:
-        if not session.lease.book(size, slack=EXTENT):  # until the place that it leaves is empty
+    def _own(self, session: Session, share: Share, size: int, beyond: int) -> int:
+        if not session.lease.book(size, beyond):
             return errors.OUT_OF_MEMORY
         try:
             share.fd = extent_memfd(size, sealed=True)
@@ -198,6 +208,7 @@ class IpcTable:
         if base is not None and share.kind == MEMORY:
             futex.drop_pages(session.extents[base], share.size, share.address - base)
             share.hole = True
+            self._moving.pop(share.id, None)
             session.lease.unbook(share.size)
 
     def _unmove(self, session: Session, message: Message) -> None:
@@ -212,21 +223,35 @@ class IpcTable:
         self._answer(session, message, 0, b"", session.extents[base], offset)
         self._disown(share)
 
+    def expire(self, now: float) -> None:
+        """Ends those who do not finish a move."""
+        while self._moving:
+            share = next(iter(self._moving.values()))
+            if now < share.since + MOVE_SECONDS:
+                return
+            del self._moving[share.id]
+            if share.owner is not None:
+                why = "the worker did not finish sharing memory: its client held what was in two places"
+                share.owner.blame(errors.UNKNOWN, why)
+                share.owner.worker.kill()
+
     def release(self, session: Session, address: int, size: int) -> None:
-        """An extent goes back: nothing in it can be opened any more. Called before it goes."""
-        if session.lease.extents.get(address) != size:
+        """An extent goes back, or its end: nothing in it can be opened any more. Called before it goes."""
+        if session.lease.extent_that_ends(address, size) is None:
             return
         for number in list(session.shared):
             share = self._by_id[number]
-            if share.kind != MEMORY or share.fd < 0 or not 0 <= share.address - address < size:
+            there = share.address < address + size and address < share.address + share.size
+            if share.kind != MEMORY or share.fd < 0 or not there:
                 continue
             if share.whole and share.users:
-                session.kept.add(address)
+                session.kept.add(share.address)
             self._disown(share)
 
     def _disown(self, share: Share) -> None:
         """The owner is done with it; who has opened it keeps it."""
         owner, share.owner = share.owner, None
+        self._moving.pop(share.id, None)
         del self._by_handle[share.handle]
         if owner is not None:
             owner.shared.pop(share.id, None)

@@ -3,8 +3,8 @@
 
 The worker charges exact bytes against its limit; what it is *given* is decided here, since a worker is trusted no more
 than its client. Memory that is promised to a lease is kept free for it, used or not; a lease without a promise takes
-what is left. All grants together never exceed the device. A lease that is fragmented may be granted one extent beyond
-its limit, as long as that is promised to nobody.
+what is left. A lease is never granted more than its limit, and all together never more than the device. Beyond the
+limit is only what sharing costs for a moment (ipc.py).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from .errors import DEVICE_UNAVAILABLE, INVALID_VALUE, OUT_OF_MEMORY, Refusal
 from .limits import RATIO_MOST, Limits
 from .wire import STATUS_REFUSED
 
-GRANULE = 2 << 20
-EXTENT = 64 << 20  # what a heap asks for at least, if there is as much
+GRANULE = 2 << 20  # extents begin on multiples
+PAGE = 4096  # and have whole ones
 EXTENTS_MOST = 8192  # of one lease
 
 
@@ -42,8 +42,8 @@ class Device:
 
     @property
     def room(self) -> int:
-        """What can be granted: whole granules."""
-        return round_up(self.memory, GRANULE)
+        """What can be granted: whole pages."""
+        return round_up(self.memory, PAGE)
 
     def promised(self, but: Lease | None = None) -> int:
         """Bytes that are granted, or kept for their leases."""
@@ -55,7 +55,7 @@ class Device:
 
     def backing(self, memory: int) -> int:
         """Bytes that have to be kept for a promise. Overcommitted ones are backed in part only."""
-        return round_up(int(memory / self.overcommit), GRANULE)
+        return round_up(int(memory / self.overcommit), PAGE)
 
 
 @dataclass
@@ -78,7 +78,7 @@ class Lease:
 
     def grant(self, address: int, size: int) -> int:
         """CUresult; on success the extent is booked."""
-        if size <= 0 or size % GRANULE or address % GRANULE or address in self.extents:
+        if size <= 0 or size % PAGE or address % GRANULE or address in self.extents:
             return INVALID_VALUE
         if len(self.extents) >= EXTENTS_MOST or not self.book(size):
             return OUT_OF_MEMORY
@@ -86,16 +86,30 @@ class Lease:
         return 0
 
     def release(self, address: int, size: int) -> bool:
-        if self.extents.get(address) != size:
+        """An extent, or the end of one, is free; False: it is neither."""
+        base = self.extent_that_ends(address, size)
+        if base is None:
             return False
-        del self.extents[address]
+        if base == address:
+            del self.extents[base]
+        else:
+            self.extents[base] -= size
         self.unbook(size)
         return True
 
-    def book(self, size: int, slack: int = 0) -> bool:
-        """Memory beside the extents; False: more than there is for this lease, or on the device."""
+    def extent_that_ends(self, address: int, size: int) -> int | None:
+        """Where the extent begins whose end, or all, that range is."""
+        if self.extents.get(address) == size:
+            return address
+        if size <= 0 or size % PAGE or address % PAGE:
+            return None
+        end = address + size
+        return next((b for b, n in self.extents.items() if b < address and b + n == end), None)
+
+    def book(self, size: int, beyond: int = 0) -> bool:
+        """Memory beside the extents. False: more than there is on the device, or for this lease and so much beyond."""
         after = self.granted + size
-        if after > self._most() + slack or self.device.granted + size > self.device.room:
+        if after > self._most() + beyond or self.device.granted + size > self.device.room:
             return False
         if after > self.holds and self.device.promised(but=self) + after > self.device.room:
             return False
@@ -116,7 +130,7 @@ class Lease:
         return self.granted > self._most()
 
     def _most(self) -> int:
-        return round_up(self.limit, GRANULE) + EXTENT
+        return round_up(self.limit, PAGE)
 
     def change(self, limits: Limits) -> None:
         """Other limits from now on. What is in use stays: under a lower limit nothing new is granted until it fits.

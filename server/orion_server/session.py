@@ -32,6 +32,14 @@ class State(Enum):
     ENDED = "ended"
 
 
+def _cut_off(fd: int, at: int, size: int) -> None:
+    """Whoever still has that end of the file mapped keeps addresses, not memory."""
+    try:
+        os.ftruncate(fd, at)
+    except OSError:  # sealed, as all are that the client has mapped as well
+        futex.drop_pages(fd, size, at)
+
+
 @dataclass
 class Session:
     worker: Worker
@@ -139,21 +147,20 @@ class Session:
             return False
 
     def release_extent(self, address: int, size: int) -> None:
-        if not self.lease.release(address, size):
+        """It, or its end, is free again."""
+        base = self.lease.extent_that_ends(address, size)
+        if base is None or not self.lease.release(address, size):
             return
-        fd = self.extents.pop(address, -1)
-        self.exposed.discard(address)
-        if fd < 0:
+        fd = self.extents[base]
+        if base != address:
+            _cut_off(fd, address - base, size)
             return
-        if address in self.kept:
-            self.kept.discard(address)
-            os.close(fd)
-            return
-        with contextlib.suppress(OSError):
-            os.ftruncate(fd, 0)  # whoever still has it mapped keeps addresses, not memory
-            os.close(fd)
-            return
-        futex.drop_pages(fd, size)  # sealed, as all are that the client has mapped as well
+        del self.extents[base]
+        self.exposed.discard(base)
+        if base in self.kept:
+            self.kept.discard(base)
+        else:
+            _cut_off(fd, 0, size)
         os.close(fd)
 
     def unlink_segments(self) -> None:

@@ -171,6 +171,7 @@ class Supervisor:
         self.leasing.turn(now)
         self.shares.note_all(now)
         self.sessions.expire(now)
+        self.ipc.expire(now)
 
     def look_if_empty(self) -> None:
         """A drained server may be meant to end with its last client."""

@@ -127,8 +127,11 @@ CUresult orion_arena_extend(orion_extents_t *extents, uint64_t bytes, uint64_t *
         offset = extents->arena[at].offset + extents->arena[at].bytes;
         at++;
     }
-    if (extents->count < ORION_ARENA_EXTENTS && offset <= extents->arena_bytes - bytes)
+    if (extents->count < ORION_ARENA_EXTENTS && offset <= extents->arena_bytes - bytes) {
         result = map_extent(extents, extents->base + offset, bytes, 1);
+        if (result == CUDA_ERROR_OUT_OF_MEMORY && extents->trim && extents->trim(extents->device))
+            result = map_extent(extents, extents->base + offset, bytes, 1);
+    }
     if (result == CUDA_SUCCESS) {
         memmove(extents->arena + at + 1, extents->arena + at, (extents->count - at) * sizeof extents->arena[0]);
         extents->arena[at].offset = offset;

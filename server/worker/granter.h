@@ -23,6 +23,7 @@ typedef struct orion_extents {
     uint64_t arena_bytes;          /* the range begins with the arena */
     const orion_device_ops_t *ops; /* NULL: the device reaches all memory of the process */
     orion_device_t *device;
+    int (*trim)(orion_device_t *device); /* the heap gives up what it does not use; NULL: it has nothing */
     int (*notice)(void *self, const orion_notice_t *notice, int fd); /* twin: hands an arena extent to the client */
     void *notice_self;
     pthread_mutex_t lock; /* the arena's list */

@@ -18,6 +18,7 @@ void orion_ledger_init(orion_ledger_t *ledger, uint64_t limit, const uint64_t *l
     pthread_mutex_init(&ledger->lock, NULL);
     ledger->limit = limit;
     ledger->limit_live = limit_live;
+    ledger->unit = 1;
     ledger->stats = stats;
 }
 
@@ -47,9 +48,18 @@ uint64_t orion_ledger_limit(const orion_ledger_t *ledger)
     return live < ledger->limit ? live : ledger->limit;
 }
 
+/* UINT64_MAX, which fits no limit, where there is no multiple. */
+static uint64_t charge_of(const orion_ledger_t *ledger, uint64_t bytes)
+{
+    const uint64_t above = bytes % ledger->unit;
+    const uint64_t missing = above ? ledger->unit - above : 0;
+    return bytes <= UINT64_MAX - missing ? bytes + missing : UINT64_MAX;
+}
+
 bool orion_ledger_take(orion_ledger_t *ledger, uint64_t bytes)
 {
     pthread_mutex_lock(&ledger->lock);
+    bytes = charge_of(ledger, bytes);
     const uint64_t limit = orion_ledger_limit(ledger);
     const bool fits = bytes <= limit && ledger->used <= limit - bytes;
     if (fits) {
@@ -62,6 +72,7 @@ bool orion_ledger_take(orion_ledger_t *ledger, uint64_t bytes)
 
 static void give_locked(orion_ledger_t *ledger, uint64_t bytes)
 {
+    bytes = charge_of(ledger, bytes);
     ledger->used -= bytes <= ledger->used ? bytes : ledger->used;
     publish(ledger);
 }

@@ -30,6 +30,7 @@ typedef struct orion_ledger {
     pthread_mutex_t lock;
     uint64_t limit;             /* what it was opened with, and the device has */
     const uint64_t *limit_live; /* the supervisor's word, which may change; NULL: limit holds */
+    uint64_t unit;              /* each charge is rounded up to a multiple: what the device takes for it */
     uint64_t used;
     orion_stats_t *stats; /* mirrors used and its peak; may be NULL */
     struct orion_ledger_leaf **leaf;

@@ -91,12 +91,14 @@ CUresult orion_worker_open(const orion_worker_config_t *config, orion_worker_t *
         orion_worker_close(w);
         return result;
     }
+    w->extents.device = w->device;
+    w->extents.trim = ops->mem_trim;
     ops->describe(w->device, &w->info);
+    w->ledger.unit = w->info.memory_unit;
     if (w->info.total_memory < w->ledger.limit)
         w->ledger.limit = w->info.total_memory; /* a GPU may have less than the lease says */
     if (w->port && ops->host_register) {
         w->extents.ops = ops;
-        w->extents.device = w->device;
         /* a device that cannot have it copies from and to staging in a longer way */
         ops->host_register(w->device, (uint64_t)(uintptr_t)orion_port_stage(w->port, 0),
                            (uint64_t)ORION_STAGE_COUNT * ORION_STAGE_BYTES, -1, ORION_HOST_STAGING);

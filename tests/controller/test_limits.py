@@ -190,10 +190,10 @@ def test_odd_wishes_are_granted_as_long_as_the_server_can_promise_them(
     ]
     assert [p.ready()["result"] for p in programs] == [0] * 4
     late = HoldingProgram(
-        libcuda, ORION_CONTROLLER=controller.address, ORION_GMEM="3", ORION_WAIT="0"
+        libcuda, ORION_CONTROLLER=controller.address, ORION_GMEM="5", ORION_WAIT="0"
     )
     assert late.ready()["result"] == 100
-    assert "no device has 3 MiB left" in late.finish(), "the controller says it, not the server"
+    assert "no device has 5 MiB left" in late.finish(), "the controller says it, not the server"
     for program in programs:
         program.finish()
 

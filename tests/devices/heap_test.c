@@ -12,7 +12,8 @@
 
 typedef struct ledger {
     uint64_t granted, most, calls;
-    int refuse; /* grants to refuse */
+    uint64_t room; /* that there is; 0: enough */
+    int refuse;    /* grants to refuse */
     int bad;
 } ledger_t;
 
@@ -24,7 +25,9 @@ static CUresult grant(void *self, uint64_t address, uint64_t bytes)
         ledger->refuse--;
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
-    ledger->bad |= address % ORION_HEAP_PAGE || bytes % ORION_HEAP_PAGE || !bytes;
+    ledger->bad |= address % ORION_HEAP_PAGE || bytes % ORION_HEAP_ALIGN || !bytes;
+    if (ledger->room && ledger->granted + bytes > ledger->room)
+        return CUDA_ERROR_OUT_OF_MEMORY;
     if (mmap(host(address), bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
              0) == MAP_FAILED)
         return CUDA_ERROR_OUT_OF_MEMORY;
@@ -75,7 +78,7 @@ static void random_use_agrees_with_a_model(void)
             CHECK_EQUAL(orion_heap_doom(&heap, live[slot].address, ORION_BLOCK_MEMORY), CUDA_SUCCESS);
             CHECK_EQUAL(orion_heap_doom(&heap, live[slot].address, ORION_BLOCK_MEMORY), CUDA_ERROR_INVALID_VALUE);
             orion_heap_retire(&heap, live[slot].address);
-            used -= (live[slot].bytes + 511) / 512 * 512;
+            used -= (live[slot].bytes + 4095) / 4096 * 4096;
             live[slot].address = 0;
         } else {
             uint64_t bytes = check_random(&seed) % (1ull << (check_random(&seed) % 27)) + 1, address = 0;
@@ -91,7 +94,7 @@ static void random_use_agrees_with_a_model(void)
                       live[i].address + live[i].bytes <= address);
             live[slot].address = address;
             live[slot].bytes = bytes;
-            used += (bytes + 511) / 512 * 512;
+            used += (bytes + 4095) / 4096 * 4096;
             *(char *)host(address) = *(char *)host(address + bytes - 1) = (char)step;
         }
         CHECK_EQUAL(heap.used, used);
@@ -126,11 +129,11 @@ static void empty_extents_go_back(void)
     CHECK_EQUAL(orion_heap_alloc(&heap, 100 * MIB, ORION_BLOCK_MEMORY, &large), CUDA_SUCCESS);
     CHECK_EQUAL(ledger.granted, 100 * MIB);
     CHECK_EQUAL(orion_heap_alloc(&heap, 512, ORION_BLOCK_MODULE, &small), CUDA_SUCCESS);
-    CHECK_EQUAL(ledger.granted, 164 * MIB); /* a heap of that size asks for large extents */
+    CHECK_EQUAL(ledger.granted, 114 * MIB); /* a heap of that size asks for larger extents */
     orion_heap_doom(&heap, large, ORION_BLOCK_MEMORY);
-    CHECK_EQUAL(ledger.granted, 164 * MIB);
+    CHECK_EQUAL(ledger.granted, 114 * MIB);
     orion_heap_retire(&heap, large);
-    CHECK_EQUAL(ledger.granted, 64 * MIB);
+    CHECK_EQUAL(ledger.granted, 14 * MIB);
     for (int i = 0; i < 100; i++) { /* the spare is not given back and asked for again */
         orion_heap_doom(&heap, small, ORION_BLOCK_MODULE);
         orion_heap_retire(&heap, small);
@@ -147,18 +150,18 @@ static void granter_that_refuses_is_asked_for_less(void)
     ledger_t ledger;
     uint64_t a, b;
     open_heap(&heap, &ledger, range, range);
-    CHECK_EQUAL(orion_heap_alloc(&heap, 20 * MIB, ORION_BLOCK_MEMORY, &b), CUDA_SUCCESS);
+    CHECK_EQUAL(orion_heap_alloc(&heap, 160 * MIB, ORION_BLOCK_MEMORY, &b), CUDA_SUCCESS);
     ledger.refuse = 2; /* 20 and 10 */
-    CHECK_EQUAL(orion_heap_alloc(&heap, 3 * MIB, ORION_BLOCK_MEMORY, &a), CUDA_SUCCESS);
-    CHECK_EQUAL(ledger.granted, 26 * MIB);
+    CHECK_EQUAL(orion_heap_alloc(&heap, MIB, ORION_BLOCK_MEMORY, &a), CUDA_SUCCESS);
+    CHECK_EQUAL(ledger.granted, 165 * MIB);
     ledger.refuse = 100;
-    CHECK_EQUAL(orion_heap_alloc(&heap, 4 * MIB, ORION_BLOCK_MEMORY, &b), CUDA_ERROR_OUT_OF_MEMORY);
+    CHECK_EQUAL(orion_heap_alloc(&heap, 5 * MIB, ORION_BLOCK_MEMORY, &b), CUDA_ERROR_OUT_OF_MEMORY);
     CHECK(ledger.refuse > 90); /* it has not asked without end */
     ledger.refuse = 0;
     CHECK_EQUAL(orion_heap_alloc(&heap, range, ORION_BLOCK_MEMORY, &b), CUDA_ERROR_OUT_OF_MEMORY);
     CHECK_EQUAL(orion_heap_alloc(&heap, range + 1, ORION_BLOCK_MEMORY, &b), CUDA_ERROR_OUT_OF_MEMORY);
     CHECK_EQUAL(orion_heap_alloc(&heap, UINT64_MAX, ORION_BLOCK_MEMORY, &b), CUDA_ERROR_OUT_OF_MEMORY);
-    CHECK_EQUAL(heap.used, 23 * MIB);
+    CHECK_EQUAL(heap.used, 161 * MIB);
     close_heap(&heap, &ledger, range);
 }
 
@@ -175,7 +178,53 @@ static void small_heap_holds_little(void)
         CHECK_EQUAL(orion_heap_alloc(&heap, 256 * 1024, ORION_BLOCK_MEMORY, &a), CUDA_SUCCESS);
         CHECK(ledger.granted <= 2 * heap.used + 4 * MIB && ledger.granted <= heap.used + 64 * MIB);
     }
-    CHECK(ledger.calls < 16);
+    CHECK(ledger.calls < 64);
+    close_heap(&heap, &ledger, range);
+}
+
+static void what_is_granted_can_be_used_to_the_last_page(void)
+{
+    static const uint64_t sizes[] = {1, 5000, 700 << 10, 3 * MIB, 5 * MIB + 1, 33 * MIB};
+    const uint64_t range = 16ull << 30, room = 64 * MIB;
+    orion_heap_t heap;
+    ledger_t ledger;
+    const char *why;
+    uint64_t a;
+    for (unsigned i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        const uint64_t takes = (sizes[i] + ORION_HEAP_ALIGN - 1) / ORION_HEAP_ALIGN * ORION_HEAP_ALIGN;
+        open_heap(&heap, &ledger, range, range);
+        ledger.room = room;
+        for (uint64_t n = 0; n < room / takes; n++)
+            CHECK_EQUAL(orion_heap_alloc(&heap, sizes[i], ORION_BLOCK_MEMORY, &a), CUDA_SUCCESS);
+        CHECK_EQUAL(orion_heap_alloc(&heap, sizes[i], ORION_BLOCK_MEMORY, &a), CUDA_ERROR_OUT_OF_MEMORY);
+        CHECK(orion_heap_check(&heap, &why));
+        close_heap(&heap, &ledger, range);
+    }
+}
+
+static void what_nobody_uses_is_given_up(void)
+{
+    const uint64_t range = 1ull << 30;
+    orion_heap_t heap;
+    ledger_t ledger;
+    uint64_t a[16], large;
+    const char *why;
+    open_heap(&heap, &ledger, range, range);
+    ledger.room = 64 * MIB;
+    for (int i = 0; i < 16; i++) /* each in an extent of its own, but for the small ones */
+        CHECK_EQUAL(orion_heap_alloc(&heap, i ? 4 * MIB : 4096, ORION_BLOCK_MEMORY, &a[i]), CUDA_SUCCESS);
+    for (int i = 1; i < 16; i += 2) {
+        orion_heap_doom(&heap, a[i], ORION_BLOCK_MEMORY);
+        orion_heap_retire(&heap, a[i]);
+    }
+    CHECK_EQUAL(orion_heap_alloc(&heap, 32 * MIB, ORION_BLOCK_MEMORY, &large), CUDA_SUCCESS); /* in one piece again */
+    CHECK_EQUAL(ledger.granted, 32 * MIB + 7 * 4 * MIB + 4096);
+    CHECK_EQUAL(orion_heap_trim(&heap), 0);
+    orion_heap_doom(&heap, large, ORION_BLOCK_MEMORY);
+    orion_heap_retire(&heap, large);
+    CHECK_EQUAL(orion_heap_trim(&heap), 1);
+    CHECK_EQUAL(ledger.granted, 7 * 4 * MIB + 4096);
+    CHECK(orion_heap_check(&heap, &why));
     close_heap(&heap, &ledger, range);
 }
 
@@ -222,4 +271,5 @@ static void memory_holds_no_bookkeeping(void)
 
 CHECK_MAIN(CASE(random_use_agrees_with_a_model), CASE(empty_extents_go_back),
            CASE(granter_that_refuses_is_asked_for_less), CASE(small_heap_holds_little),
-           CASE(best_fit_keeps_large_blocks_whole), CASE(memory_holds_no_bookkeeping))
+           CASE(best_fit_keeps_large_blocks_whole), CASE(memory_holds_no_bookkeeping),
+           CASE(what_is_granted_can_be_used_to_the_last_page), CASE(what_nobody_uses_is_given_up))

@@ -225,7 +225,7 @@ static void large_memory_is_shown_as_it_is(void)
     CHECK(small / ORION_HEAP_EXTENT != large / ORION_HEAP_EXTENT ||
           small >= large + ORION_HEAP_EXTENT + ORION_HEAP_PAGE);
     CHECK_EQUAL(ops->mem_share(device, large, &handle), CUDA_SUCCESS);
-    CHECK(!things[1].moved && things[1].shared.bytes == ORION_HEAP_EXTENT + ORION_HEAP_PAGE);
+    CHECK(!things[1].moved && things[1].shared.bytes == ORION_HEAP_EXTENT + ORION_HEAP_ALIGN);
     end();
 }
 

@@ -93,5 +93,5 @@ def test_demo_of_sharing_shows_that_limits_hold(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("PASSED") == 5
     assert done.stdout.count("refused") == 5
-    assert "leased 3 of 4 vGPUs, 640 MiB and 100 % of the time" in done.stdout
+    assert "leased 3 of 4 vGPUs, 576 MiB and 100 % of the time" in done.stdout
     assert (tmp_path / "page.png").exists() or "no picture: " in done.stdout

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,13 +15,14 @@ from hypothesis import strategies as st
 from hypothesis_settings import examples
 from orion_server import messages
 from orion_server.grants import extent_memfd
-from orion_server.ipc import EVENT, MEMORY, PARTIES, IpcTable
-from orion_server.ledger import EXTENT, Device, open_lease
+from orion_server.ipc import EVENT, MEMORY, MOVE_MOST, MOVE_SECONDS, PARTIES, IpcTable
+from orion_server.ledger import Device, open_lease
 from orion_server.limits import Limits
 from orion_server.messages import Kind, Message, ShareText
 from orion_server.session import Session
 
 MIB = 1 << 20
+EXTENT = 64 * MIB
 HEAP = 0x100800000000
 INVALID_VALUE, OUT_OF_MEMORY, INVALID_CONTEXT, INVALID_HANDLE, NOT_SUPPORTED = 1, 2, 201, 400, 801
 
@@ -174,13 +176,27 @@ def test_place_is_credited_once(peers):
 
 
 def test_moves_that_never_end_are_bounded(peers):
-    """A worker that asks for memory and does not say that the old place is free."""
-    peer = peers(gmem=64)
-    peer.grant(HEAP, EXTENT)
-    peer.grant(HEAP + EXTENT, EXTENT)
+    """A worker that asks for memory and does not say that the old place is free: in bytes, and in time."""
+    peer, honest = peers(gmem=128), peers()
+    for at in (HEAP, HEAP + EXTENT):
+        peer.grant(at, EXTENT)
+    honest.grant(HEAP, EXTENT)
+    blamed: list[str] = []
+    for p in (peer, honest):
+        p.session.blame = lambda result, why: blamed.append(why)
+        p.session.worker.kill = lambda p=p: blamed.append(p)
+    _, moved = honest.share(HEAP, MIB)
+    honest.tell(Kind.MOVED, moved.id)
     results = [peer.share(HEAP + i * 16 * MIB, 16 * MIB)[0] for i in range(8)]
     assert results.count(0) == 4
-    assert peer.session.lease.granted <= 3 * EXTENT
+    assert peer.session.lease.granted == 128 * MIB + MOVE_MOST
+    assert peer.share(0, 0, kind=EVENT)[0] == OUT_OF_MEMORY
+    now = time.monotonic()
+    peer.table.expire(now)
+    assert blamed == []
+    peer.table.expire(now + MOVE_SECONDS)
+    assert [x for x in blamed if isinstance(x, Peer)] == [peer] * 4
+    assert "did not finish sharing" in blamed[0]
 
 
 def test_numbers_of_others_do_nothing(peers):

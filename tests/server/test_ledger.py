@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from hypothesis_settings import examples
 from orion_server.errors import OUT_OF_MEMORY, Refusal
-from orion_server.ledger import EXTENT, GRANULE, Device, Lease, open_lease, round_up
+from orion_server.ledger import GRANULE, PAGE, Device, Lease, open_lease, round_up
 from orion_server.limits import Limits, Mode, Policy, limits_of_wishes
 
 MIB = 1 << 20
@@ -21,12 +21,13 @@ def device(memory_mib: int = 256, slots: int = 8, overcommit: float = 1.0) -> De
 
 
 def take(lease: Lease) -> int:
-    """Grants of one granule until there is no more."""
+    """Grants of one granule until there is no more, and of one page."""
     got = 0
-    address = max(lease.extents, default=0) + EXTENT
-    while lease.grant(address, GRANULE) == 0:
-        got += GRANULE
-        address += GRANULE
+    address = max(lease.extents, default=0) + 64 * GRANULE
+    for size in (GRANULE, PAGE):
+        while lease.grant(address, size) == 0:
+            got += size
+            address += GRANULE
     return got
 
 
@@ -45,11 +46,11 @@ def test_wishes_are_cut_to_what_there_is(gmem, ratio, policy, limits):
 
 
 def test_promise_of_odd_size_can_be_kept():
-    """Memory is granted in granules; two odd promises must not eat the last one of each other."""
+    """Memory is granted in pages; two odd promises must not eat the last one of each other."""
     d = device(memory_mib=12)
-    one = open_lease(d, Limits(5 * MIB), 0)
-    two = open_lease(d, Limits(5 * MIB), 0)
-    assert take(one) == take(two) == 6 * MIB
+    odd = Limits(5 * MIB + 1)
+    one, two = open_lease(d, odd), open_lease(d, odd)
+    assert take(one) == take(two) == 5 * MIB + PAGE
 
 
 def test_second_close_of_a_lease_leaves_the_next_one_of_its_slot_alone():
@@ -65,13 +66,28 @@ def test_second_close_of_a_lease_leaves_the_next_one_of_its_slot_alone():
     assert open_lease(there, Limits(memory=64 * MIB)).slot != second.slot
 
 
-def test_fragmented_lease_may_borrow_what_is_promised_to_nobody():
-    d = device()
-    lease = open_lease(d, Limits(64 * MIB), 0)
-    assert take(lease) == 64 * MIB + EXTENT
-    assert open_lease(d, Limits(128 * MIB), 0)
-    with pytest.raises(Refusal, match="leave 0 MiB"):
-        open_lease(d, Limits(1 * MIB), 0)
+def test_lease_is_granted_its_limit_and_not_a_page_more():
+    lease = open_lease(device(), Limits(64 * MIB))
+    assert take(lease) == 64 * MIB
+    assert lease.grant(1 << 40, PAGE) == OUT_OF_MEMORY
+
+
+def test_end_of_an_extent_can_go_back_without_the_rest():
+    lease = open_lease(device(), Limits(64 * MIB))
+    assert lease.grant(GRANULE, 10 * PAGE) == 0
+    for address, size in (
+        (GRANULE, 9 * PAGE),  # its beginning
+        (GRANULE + PAGE, PAGE),  # a hole
+        (GRANULE + 9 * PAGE, 2 * PAGE),  # more than there is
+        (GRANULE + 10 * PAGE, 0),
+        (GRANULE + 10 * PAGE - 1, 1),
+        (GRANULE - PAGE, 11 * PAGE),
+    ):
+        assert not lease.release(address, size)
+    assert lease.release(GRANULE + 8 * PAGE, 2 * PAGE)
+    assert (lease.granted, lease.extents) == (8 * PAGE, {GRANULE: 8 * PAGE})
+    assert lease.release(GRANULE, 8 * PAGE)
+    assert (lease.granted, lease.extents) == (0, {})
 
 
 class Books(RuleBasedStateMachine):
@@ -97,23 +113,41 @@ class Books(RuleBasedStateMachine):
                 or before + self.device.backing(memory) > self.device.room
             )
 
-    @rule(data=st.data(), granules=st.integers(1, 60))
+    @rule(data=st.data(), pages=st.one_of(st.integers(1, 5), st.integers(1, 30_000)))
     @precondition(lambda self: self.device.leases)
-    def grow(self, data, granules):
+    def grow(self, data, pages):
+        """Refused only where the limit, the device or others' promises are in the way."""
         lease = data.draw(st.sampled_from(self.leases()))
-        before = lease.granted
-        result = lease.grant(self.next * (1 << 30), granules * GRANULE)
+        before, size = lease.granted, pages * PAGE
+        others = sum(x.holds for x in self.leases() if x is not lease)
+        result = lease.grant(self.next * (1 << 30), size)
         self.next += 1
-        assert lease.granted == before + (granules * GRANULE if result == 0 else 0)
-        if result:
-            assert result == OUT_OF_MEMORY
+        after = before + size
+        kept = after <= self.device.backing(lease.limits.memory)
+        fits = after <= round_up(lease.limit, PAGE) and (kept or others + after <= self.device.room)
+        if self.device.overcommit == 1.0:
+            assert (result == 0) == fits
+        assert result in (0, OUT_OF_MEMORY)
+        assert lease.granted == (before if result else after)
+        if result == 0:
+            assert lease.granted <= round_up(lease.limit, PAGE)
+
+    @rule(data=st.data(), pages=st.integers(1, 100))
+    @precondition(lambda self: any(lease.extents for lease in self.leases()))
+    def give_back_the_end(self, data, pages):
+        lease = data.draw(st.sampled_from([x for x in self.leases() if x.extents]))
+        address, size = data.draw(st.sampled_from(sorted(lease.extents.items())))
+        before, part = lease.granted, pages * PAGE
+        done = lease.release(address + size - part, part)
+        assert done == (part <= size)
+        assert lease.granted == before - (part if done else 0)
 
     @rule(data=st.data())
     @precondition(lambda self: any(lease.extents for lease in self.leases()))
     def give_back(self, data):
         lease = data.draw(st.sampled_from([x for x in self.leases() if x.extents]))
         address, size = data.draw(st.sampled_from(sorted(lease.extents.items())))
-        assert not lease.release(address, size + GRANULE)
+        assert not lease.release(address, size + PAGE)
         assert lease.release(address, size)
         assert not lease.release(address, size)
 
@@ -154,7 +188,7 @@ class Books(RuleBasedStateMachine):
         if not hasattr(self, "device"):
             return
         if self.device.overcommit == 1.0:
-            kept = [max(x.granted, round_up(x.limits.memory, GRANULE)) for x in self.leases()]
+            kept = [max(x.granted, round_up(x.limits.memory, PAGE)) for x in self.leases()]
             assert sum(kept) <= self.device.room
 
     def teardown(self):

@@ -85,6 +85,7 @@ static void learn(orion_device_t *device)
     driver->cuDeviceTotalMem(&total, device->ordinal);
     const uint64_t limit = device->config.memory_limit;
     info->total_memory = limit && limit < total ? limit : total;
+    info->memory_unit = 1; /* the driver does not say what it takes */
     for (int a = 1; a < (int)ORION_DEVICE_ATTRIBUTES && a < CU_DEVICE_ATTRIBUTE_MAX; a++) {
         int value = 0;
         if (driver->cuDeviceGetAttribute(&value, (CUdevice_attribute)a, device->ordinal) == CUDA_SUCCESS)

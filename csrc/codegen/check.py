@@ -174,15 +174,18 @@ def check_operation(entry: Entry, spec: Spec) -> None:
         raise SpecError(
             new.place, f"{entry.name} cannot bind {new.name} when it answers later", "drop reply"
         )
-    if any(p.inner and p.inner.name == "device_ptr" for p in entry.outs) and not entry.allocates:
+    memory = next((p for p in entry.parameters if p.inner and p.inner.is_memory), None)
+    if memory is not None and not entry.allocates:
         raise SpecError(
             entry.place,
-            f"{entry.name} hands out memory without saying what is charged",
-            'add allocates = "<size parameter>" (or "nothing")',
+            f"{entry.name} hands out memory ({memory.name}) without saying what is charged",
+            'add allocates = "<size parameter>", "served" where its serving function charges, or "nothing"',
         )
-    for word, forms in (("allocates", ("value",)), ("destroys", ("handle",))):
-        value = getattr(entry, word)
-        if not value or (word == "allocates" and value == "nothing"):
+    for word, value, forms in (
+        ("allocates", entry.charged, ("value",)),
+        ("destroys", entry.destroys, ("handle",)),
+    ):
+        if not value:
             continue
         named = entry.parameter(value)
         if named is None or named.form not in forms:

@@ -185,17 +185,17 @@ def lookup_lines(entry: Entry) -> tuple[list[str], list[str]]:
             ]
         elif p.form == "handle":
             body += find_lines(entry, p.name)
-    if entry.allocates and entry.allocates != "nothing":
+    if entry.charged:
         body += [
-            f"  result = orion_ledger_charge(w, a->{entry.allocates});",
+            f"  result = orion_ledger_charge(w, a->{entry.charged});",
             "  if (result != CUDA_SUCCESS) goto done;",
         ]
-        undo.append(f"  if (result != CUDA_SUCCESS) orion_ledger_refund(w, a->{entry.allocates});")
+        undo.append(f"  if (result != CUDA_SUCCESS) orion_ledger_refund(w, a->{entry.charged});")
     for p in entry.travelling:
         if p.form != "new" or p.inner is None:
             continue
         handles = f"orion_worker_handles(w, ORION_HANDLE_{p.inner.tag})"
-        give_back = [f"    orion_ledger_refund(w, a->{entry.allocates});"] if undo else []
+        give_back = [f"    orion_ledger_refund(w, a->{entry.charged});"] if undo else []
         body += [
             f"  if (!orion_handles_claim({handles}, a->{p.name})) {{",
             *give_back,

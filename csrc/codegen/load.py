@@ -135,18 +135,27 @@ def load_types(path: Path) -> dict[str, CudaType]:
 
 def load_kinds(path: Path) -> dict[str, Kind]:
     source = Source(path)
-    return {
-        name: Kind(
-            name,
-            row["form"],
-            row["doc"],
-            row.get("c", ""),
-            row.get("wire", ""),
-            row.get("name", ""),
-            row.get("object", ""),
+    return {name: parse_kind(source, name, row) for name, row in source.data.items()}
+
+
+def parse_kind(source: Source, name: str, row: Mapping[str, str]) -> Kind:
+    holds = row.get("holds", "")
+    if holds not in (("memory", "nothing") if row["form"] == "handle" else ("",)):
+        raise SpecError(
+            source.place(name, "holds"),
+            f"kind {name}: holds = {holds!r} does not say whether its objects are charged to a lease",
+            'say holds = "memory" or "nothing" of each handle, and of nothing else',
         )
-        for name, row in source.data.items()
-    }
+    return Kind(
+        name,
+        row["form"],
+        row["doc"],
+        row.get("c", ""),
+        row.get("wire", ""),
+        row.get("name", ""),
+        row.get("object", ""),
+        holds,
+    )
 
 
 def parse_parameter(name: str, text: object, kinds: Mapping[str, Kind], place: Place) -> Parameter:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 WIRE_CLASSES = ("sync", "async")
+ALLOCATES = ("", "nothing", "served")  # what an entry may say instead of naming a parameter
 CLASSES = (*WIRE_CLASSES, "local", "hand", "alias", "refused")
 
 
@@ -69,6 +70,11 @@ class Kind:
     wire: str = ""
     tag: str = ""  # NAME of ORION_KIND_NAME
     object: str = ""
+    holds: str = ""  # handles: "memory" that counts against a lease, or "nothing"
+
+    @property
+    def is_memory(self) -> bool:
+        return self.name == "device_ptr" or self.holds == "memory"
 
 
 @dataclass(frozen=True)
@@ -123,6 +129,11 @@ class Entry:
     @property
     def touched(self) -> list[str]:
         return [item.strip() for item in self.touches.split(",")] if self.touches else []
+
+    @property
+    def charged(self) -> str:
+        """The parameter that is charged before the operation is served; "" where none is."""
+        return "" if self.allocates in ALLOCATES else self.allocates
 
     @property
     def deferred(self) -> bool:

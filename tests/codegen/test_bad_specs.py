@@ -47,6 +47,18 @@ CASES = {
         'needs = "context"',
         "without saying what is charged",
     ),
+    "object that holds memory without charge": (
+        "internal.toml",
+        'letter = "u8"',
+        'letter = "new(module)"',
+        "hands out memory (letter) without saying what is charged",
+    ),
+    "handle that may hold memory": (
+        "kinds.toml",
+        'holds = "memory"',
+        "# gone",
+        "does not say whether its objects are charged",
+    ),
     "charge of nothing": (
         "memory.toml",
         'allocates = "bytesize"',

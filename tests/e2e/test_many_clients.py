@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two hundred programs at one server at the same time."""
+"""Two hundred programs at one server at the same time, and many threads of one program at its driver."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from e2e_support import describe_processes, wait_until
+from e2e_support import cpu_seconds, describe_processes, run, wait_until
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "server"))
 
@@ -22,13 +22,18 @@ MIB = 1 << 20
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """programs/small.c, compiled."""
-    target = tmp_path_factory.mktemp("small") / "small"
-    source = HERE / "programs" / "small.c"
-    compiler = os.environ.get("CC", "cc")
-    subprocess.run([compiler, "-O1", "-o", str(target), str(source), "-ldl"], check=True)
-    return target
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """programs/NAME.c, compiled."""
+    folder = tmp_path_factory.mktemp("compiled")
+
+    def build(name: str) -> Path:
+        source = HERE / "programs" / f"{name}.c"
+        compiler = os.environ.get("CC", "cc")
+        flags = ("-O1", "-pthread", "-o", str(folder / name), str(source), "-ldl")
+        subprocess.run([compiler, *flags], check=True)
+        return folder / name
+
+    return build
 
 
 @pytest.fixture
@@ -43,7 +48,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 @pytest.mark.timeout(60 + CLIENTS)
 def test_two_hundred_programs_are_served_at_the_same_time_and_leave_nothing(
     environment: dict[str, str],
-    small: Path,
+    compiled: Callable[[str], Path],
     server: Server,
     libcuda: Path,
     tmp_path: Path,
@@ -55,7 +60,9 @@ def test_two_hundred_programs_are_served_at_the_same_time_and_leave_nothing(
         "ORION_SERVER": server.address,
         "LD_LIBRARY_PATH": str(libcuda.parent),
     }
+    small = compiled("small")
     idle = len(server.processes())
+    before = cpu_seconds(server.process.pid)
     held, hold = os.pipe()
     out, error = tmp_path / "out", tmp_path / "err"
     with open(out, "ab") as to_out, open(error, "ab") as to_error:
@@ -73,6 +80,8 @@ def test_two_hundred_programs_are_served_at_the_same_time_and_leave_nothing(
             30 + CLIENTS,
             lambda: error.read_text()[-2000:],
         )
+        # what grows with the square of the clients would show: it is about 10 ms of each client
+        assert cpu_seconds(server.process.pid) - before < 0.1 * CLIENTS
         assert error.read_text() == ""
         assert out.read_text() == "ok\n" * CLIENTS
         status = server.status()
@@ -92,3 +101,14 @@ def test_two_hundred_programs_are_served_at_the_same_time_and_leave_nothing(
         30.0,
         lambda: describe_processes(set(server.processes())),
     )
+
+
+def test_many_threads_find_the_functions_of_the_driver_at_the_same_moment(
+    environment: dict[str, str],
+    compiled: Callable[[str], Path],
+    server: Server,
+    libcuda: Path,
+) -> None:
+    of_client = {"ORION_SERVER": server.address, "LD_LIBRARY_PATH": str(libcuda.parent)}
+    done = run([compiled("threads")], {**environment, **of_client}, 250.0)
+    assert (done.code, done.out) == (0, "ok\n"), done.said()

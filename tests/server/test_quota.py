@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 import threading
 from pathlib import Path
@@ -93,6 +94,18 @@ def test_every_operation_that_allocates_is_tried_here():
             if isinstance(entry, dict) and entry.get("allocates", "nothing") != "nothing":
                 charged.add(name)
     assert charged == {*PATHS, "orionModuleLoad"}  # the last: test_variables_of_modules_count
+
+
+def test_tests_that_answer_complaints_about_other_limiters_exist():
+    page = (SPEC.parents[1] / "docs" / "sharing.md").read_text(encoding="utf-8")
+    table = page[page.index("## What limiters inside the program get wrong") :]
+    named = set(re.findall(r"`(test_\w+|what_\w+)`", table))
+    tests = [*SPEC.parents[1].glob("tests/**/*.py"), *SPEC.parents[1].glob("tests/**/*.c")]
+    there = "".join(path.read_text(encoding="utf-8") for path in tests)
+    assert len(named) >= 10
+    assert not {
+        name for name in named if not re.search(rf"^(def|static void) {name}\(", there, re.M)
+    }
 
 
 @pytest.mark.parametrize("name", PATHS)

@@ -29,6 +29,7 @@ cdef extern from "orion/channel.h" nogil:
     ctypedef struct orion_held_t
     ctypedef struct orion_channel_options_t:
         uint64_t arena_limit
+        uint64_t message_limit
         bool any_user
         const char *token
         bool insecure
@@ -78,6 +79,7 @@ cdef extern from "orion/channel.h" nogil:
     orion_status_t orion_channel_arm(orion_channel_t *)
     orion_status_t orion_channel_call_arm(orion_channel_t *, uint64_t)
     orion_status_t orion_channel_disarm(orion_channel_t *)
+    uint64_t orion_channel_message_limit(const orion_channel_t *)
     orion_status_t orion_channel_state(orion_channel_t *)
     const char *orion_channel_why(const orion_channel_t *, bool *)
     int32_t orion_channel_peer_pid(const orion_channel_t *)

@@ -85,7 +85,11 @@ cdef class Channel:
         if status == ORION_PROTOCOL:
             return ProtocolError(f"{self.address}: {why}")
         if status == ORION_NO_MEMORY:
-            return MemoryError(f"{self.address}: no room in the arena; see arena_limit")
+            return MemoryError(f"{self.address}: {why or 'no room in the arena; see arena_limit'}")
+        if status == ORION_TOO_BIG:
+            limit = orion_channel_message_limit(self.channel)
+            return ValueError(f"{self.address}: the other side takes messages of at most {limit} bytes; "
+                              f"raise message_limit there")
         if status == ORION_INVALID and "fork" in why:
             return RuntimeError(f"{self.address}: {why}; open a channel of the child's own")
         if status == ORION_INVALID:

@@ -63,12 +63,16 @@ cdef Channel _wrap(orion_channel_t *channel, str address, bint allow_pickle):
     return made
 
 
-cdef orion_channel_options_t _options(object arena_limit, bint any_user, object token, bint insecure) except *:
+cdef orion_channel_options_t _options(object arena_limit, object message_limit, bint any_user, object token,
+                                      bint insecure) except *:
     """`token`: bytes that outlive the options, or None."""
     cdef orion_channel_options_t options
     if arena_limit < 1:
         raise ValueError(f"arena_limit is {arena_limit}: give a number of bytes")
+    if message_limit is not None and message_limit < 1:
+        raise ValueError(f"message_limit is {message_limit}: give a number of bytes")
     options.arena_limit = arena_limit
+    options.message_limit = 0 if message_limit is None else message_limit
     options.any_user = any_user
     options.token = NULL if token is None else PyBytes_AS_STRING(token)
     options.insecure = insecure
@@ -76,20 +80,22 @@ cdef orion_channel_options_t _options(object arena_limit, bint any_user, object 
     return options
 
 
-def listen(address, *, allow_pickle=False, arena_limit=1 << 30, any_user=False, token=None, insecure=False):
+def listen(address, *, allow_pickle=False, arena_limit=1 << 30, message_limit=None, any_user=False,
+           token=None, insecure=False):
     """Listens at an address: "name" or "shm://name" (this user's processes on this host), "/path" of a socket, or
     "tcp://host:port" and "ucx://host:port" for other hosts, too; with port 0 `Listener.address` tells which one it is.
 
     allow_pickle: unpickle objects that the other side sends. Unpickling runs code of its choice: only where both
-    processes are yours. arena_limit: bytes of memory for long messages, each way. any_user: let processes of other
-    users connect to a name. Over tcp and ucx: token, "ID.SECRET" that the other side has, too (None: ORION_TOKEN of the
+    processes are yours. arena_limit: bytes of memory for long messages, each way. message_limit: bytes of the longest
+    message that this side takes (None: four times arena_limit, at least 64 MiB). any_user: let processes of other users
+    connect to a name. Over tcp and ucx: token, "ID.SECRET" that the other side has, too (None: ORION_TOKEN of the
     environment; "": none); insecure: be reached from other hosts without one, or unencrypted. Raises
     ConnectionRefusedError when somebody listens there, ValueError for a wrong address or what may not be.
     """
     cdef char why[WHY_BYTES]
     cdef Listener made = Listener.__new__(Listener)
     cdef object secret = _messages.token(token)
-    cdef orion_channel_options_t options = _options(arena_limit, any_user, secret, insecure)
+    cdef orion_channel_options_t options = _options(arena_limit, message_limit, any_user, secret, insecure)
     cdef bytes where = _messages.address(address)
     made.closed = True
     cdef orion_status_t status = orion_listener_open(where, &options, &made.listener, why, WHY_BYTES)
@@ -101,8 +107,8 @@ def listen(address, *, allow_pickle=False, arena_limit=1 << 30, any_user=False, 
     return made
 
 
-def connect(address, timeout=10.0, *, allow_pickle=False, arena_limit=1 << 30, any_user=False, token=None,
-            insecure=False):
+def connect(address, timeout=10.0, *, allow_pickle=False, arena_limit=1 << 30, message_limit=None, any_user=False,
+            token=None, insecure=False):
     """Connects to a `listen` at this address; options as there. insecure: send unencrypted to another host.
 
     Raises ConnectionRefusedError when nobody listens or we may not connect, TimeoutError when nobody accepts within
@@ -111,7 +117,7 @@ def connect(address, timeout=10.0, *, allow_pickle=False, arena_limit=1 << 30, a
     cdef char why[WHY_BYTES]
     cdef orion_channel_t *channel = NULL
     cdef object secret = _messages.token(token)
-    cdef orion_channel_options_t options = _options(arena_limit, any_user, secret, insecure)
+    cdef orion_channel_options_t options = _options(arena_limit, message_limit, any_user, secret, insecure)
     cdef bytes where = _messages.address(address)
     cdef const char *text = where
     cdef int64_t timeout_ns = _ns(timeout)

@@ -60,6 +60,7 @@ struct orion_channel {
     orion_wait_policy_t policy;
     bool movable;                       /* the listening side's waits may move their thread off a shared processor */
     uint64_t send_limit, receive_limit; /* bytes of arena */
+    uint64_t send_max, receive_max;     /* bytes of a message */
     bool (*keep_waiting)(void);         /* NULL = for ever */
     struct orion_net *net;              /* NULL = over shared memory */
     const char *transport;              /* its name */
@@ -307,6 +308,13 @@ static inline orion_status_t orion_call_open(orion_channel_t *channel, uint32_t 
 
 /* ---- open.c, fork.c ---- */
 
+/* What a side gives the other one room for; told in the hello. */
+typedef struct orion_channel_limits {
+    uint64_t arena, message;
+} orion_channel_limits_t;
+
+orion_channel_limits_t orion_channel_limits(const orion_channel_options_t *options);
+void orion_channel_agree(orion_channel_t *channel, orion_channel_limits_t mine, orion_channel_limits_t theirs);
 orion_channel_t *orion_channel_allocate(const orion_channel_options_t *options);
 void orion_channel_abandon(orion_channel_t *channel); /* one that nobody has seen yet */
 

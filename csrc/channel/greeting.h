@@ -29,8 +29,9 @@ typedef struct orion_greeting {
     uint32_t flags;
     uint64_t segment_bytes;
     uint64_t nonce;
-    uint64_t arena_limit; /* more than this of the other side's memory is not mapped */
-    char message[208];    /* of a refusal */
+    uint64_t arena_limit;   /* more than this of the other side's memory is not mapped */
+    char message[200];      /* of a refusal */
+    uint64_t message_limit; /* longer messages are not taken */
 } orion_greeting_t;
 
 typedef struct orion_packet {

@@ -130,7 +130,7 @@ orion_status_t orion_net_lost(orion_channel_t *channel);
 /* What both sides have agreed on. */
 typedef struct orion_net_terms {
     uint32_t epoch, peer_epoch;
-    uint64_t limit, peer_limit;
+    orion_channel_limits_t limits, peer_limits;
 } orion_net_terms_t;
 
 /* The stream is taken over, also on failure. */

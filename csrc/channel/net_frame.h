@@ -42,8 +42,9 @@ typedef struct orion_net_hello {
     uint64_t arena_limit; /* bytes of long payloads that the sender holds for the other side at once */
     uint8_t nonce[32];
     uint8_t mac[32];
-    char token[64];    /* the ID; "" = none */
-    char message[224]; /* of a refusal */
+    char token[64];         /* the ID; "" = none */
+    char message[216];      /* of a refusal */
+    uint64_t message_limit; /* longer messages are not taken */
 } orion_net_hello_t;
 
 static_assert(sizeof(orion_net_hello_t) == 384, "wire layout");

@@ -14,7 +14,6 @@
 #include "stream/tls.h"
 #include "stream/ucx.h"
 
-#define ARENA_LIMIT (1ULL << 30)
 #define KEEPALIVE_S 10
 #define STREAM_NS (5 * ORION_NS_PER_S) /* for TLS or UCX to begin */
 
@@ -198,7 +197,9 @@ static orion_status_t refuse(const greeting_t *g, const char *objection)
 
 static orion_status_t fill(greeting_t *g, orion_net_hello_t *mine, const orion_channel_options_t *options)
 {
-    mine->arena_limit = options->arena_limit != 0 ? options->arena_limit : ARENA_LIMIT;
+    const orion_channel_limits_t limits = orion_channel_limits(options);
+    mine->arena_limit = limits.arena;
+    mine->message_limit = limits.message;
     if (orion_random_bytes(&mine->epoch, sizeof(mine->epoch)) != 0 ||
         orion_random_bytes(mine->nonce, sizeof(mine->nonce)) != 0) {
         orion_explain(g->why, g->why_bytes, "cannot draw a random number");
@@ -337,6 +338,9 @@ orion_status_t orion_net_greet(int socket, bool ucx, const orion_channel_options
     if (status != ORION_OK)
         return status;
     const orion_net_hello_t *mine = listening ? &g.welcome : &g.hello, *theirs = listening ? &g.hello : &g.welcome;
-    orion_net_terms_t terms = {mine->epoch, theirs->epoch, mine->arena_limit, theirs->arena_limit};
+    orion_net_terms_t terms = {mine->epoch,
+                               theirs->epoch,
+                               {mine->arena_limit, mine->message_limit},
+                               {theirs->arena_limit, theirs->message_limit}};
     return orion_net_open(stream, options, &terms, channel_p, why, why_bytes);
 }

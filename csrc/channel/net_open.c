@@ -83,8 +83,7 @@ orion_status_t orion_net_open(orion_bytestream_t *stream, const orion_channel_op
                              terms->epoch);
     orion_ring_consumer_init(&channel->in, orion_channel_ring(peer), ORION_CHANNEL_RING_BYTES, &peer->head, &own->tail,
                              terms->peer_epoch, NULL, ORION_CHANNEL_RECORD_MAX);
-    channel->receive_limit = terms->limit;
-    channel->send_limit = terms->limit < terms->peer_limit ? terms->limit : terms->peer_limit;
+    orion_channel_agree(channel, terms->limits, terms->peer_limits);
     orion_channels_add(channel);
     *channel_p = channel;
     return ORION_OK;

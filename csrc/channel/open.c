@@ -17,6 +17,7 @@
 
 #define PAGE 4096u
 #define ARENA_LIMIT (1ULL << 30)
+#define MESSAGE_LIMIT_MIN (64ULL << 20)
 
 #ifndef MADV_WIPEONFORK
 #define MADV_WIPEONFORK 18 /* Linux 4.14 */
@@ -117,6 +118,26 @@ void orion_channel_abandon(orion_channel_t *channel)
     free(channel);
 }
 
+orion_channel_limits_t orion_channel_limits(const orion_channel_options_t *options)
+{
+    uint64_t arena = options->arena_limit != 0 ? options->arena_limit : ARENA_LIMIT, message = options->message_limit;
+    if (message == 0) {
+        message = arena > UINT64_MAX / 4 ? UINT64_MAX : 4 * arena;
+        if (message < MESSAGE_LIMIT_MIN)
+            message = MESSAGE_LIMIT_MIN;
+    }
+    return (orion_channel_limits_t){arena, message > arena ? message : arena};
+}
+
+void orion_channel_agree(orion_channel_t *channel, orion_channel_limits_t mine, orion_channel_limits_t theirs)
+{
+    channel->receive_limit = mine.arena;
+    channel->receive_max = mine.message;
+    channel->send_limit = mine.arena < theirs.arena ? mine.arena : theirs.arena;
+    /* what fits the arena is always taken, whatever the other side says */
+    channel->send_max = theirs.message > channel->send_limit ? theirs.message : channel->send_limit;
+}
+
 /* Both segments are there: the private ends of the rings. */
 static orion_status_t start(orion_channel_t *channel, const orion_greeting_t *mine, const orion_greeting_t *theirs,
                             char *why, size_t why_bytes)
@@ -134,19 +155,21 @@ static orion_status_t start(orion_channel_t *channel, const orion_greeting_t *mi
     /* the copy goes straight into the message of whoever receives: set with each */
     orion_ring_consumer_init(&channel->in, orion_channel_ring(peer), ORION_CHANNEL_RING_BYTES, &peer->head, &own->tail,
                              theirs->epoch, NULL, ORION_CHANNEL_RECORD_MAX);
-    channel->receive_limit = mine->arena_limit;
-    channel->send_limit = mine->arena_limit < theirs->arena_limit ? mine->arena_limit : theirs->arena_limit;
+    orion_channel_agree(channel, (orion_channel_limits_t){mine->arena_limit, mine->message_limit},
+                        (orion_channel_limits_t){theirs->arena_limit, theirs->message_limit});
     return ORION_OK;
 }
 
 orion_status_t orion_channel_open(int socket, const orion_channel_options_t *options, bool listening,
                                   int64_t timeout_ns, orion_channel_t **channel_p, char *why, size_t why_bytes)
 {
+    const orion_channel_limits_t limits = orion_channel_limits(options);
     orion_greeting_t mine = {.kind = ORION_PACKET_HELLO,
                              .version = ORION_CHANNEL_VERSION,
                              .magic = ORION_GREETING_MAGIC,
                              .segment_bytes = ORION_CHANNEL_SEGMENT_BYTES,
-                             .arena_limit = options->arena_limit != 0 ? options->arena_limit : ARENA_LIMIT};
+                             .arena_limit = limits.arena,
+                             .message_limit = limits.message};
     orion_greeting_t theirs;
     int fds[2] = {-1, -1};
     orion_channel_t *channel = orion_channel_allocate(options);

@@ -5,6 +5,8 @@
 
 #include "channel/channel.h"
 
+#define LOOK_BYTES (64ULL << 20) /* of a message in pieces: how often we look whether there is memory for the rest */
+
 static orion_status_t broken(orion_channel_t *channel, const char *how)
 {
     orion_channel_end(channel, ORION_PROTOCOL, "the other process broke the protocol: %s", how);
@@ -39,16 +41,22 @@ static void pieces_forget(orion_channel_t *channel)
     channel->pieces.data = NULL;
 }
 
+static orion_status_t pieces_no_memory(orion_channel_t *channel, uint64_t bytes)
+{
+    orion_channel_end(channel, ORION_NO_MEMORY, "no memory for a message of %llu bytes", (unsigned long long)bytes);
+    return ORION_NO_MEMORY;
+}
+
 static orion_status_t pieces_begin(orion_channel_t *channel, const orion_record_t *record, uint64_t bytes)
 {
-    if (bytes == 0 || bytes > SIZE_MAX / 2)
-        return broken(channel, "it announced a message of impossible length");
+    if (bytes == 0)
+        return broken(channel, "it announced an empty message in pieces");
+    if (bytes > channel->receive_max)
+        return broken(channel, "it announced a message that is longer than this side's message_limit");
     /* Nothing is touched before it comes: an announcement alone costs addresses only, and no more than there is memory. */
-    channel->pieces.data = orion_memory_available(bytes) ? malloc(bytes) : NULL;
-    if (channel->pieces.data == NULL) {
-        orion_channel_end(channel, ORION_NO_MEMORY, "no memory for a message of %llu bytes", (unsigned long long)bytes);
-        return ORION_NO_MEMORY;
-    }
+    channel->pieces.data = orion_memory_available(bytes) && bytes <= SIZE_MAX ? malloc(bytes) : NULL;
+    if (channel->pieces.data == NULL)
+        return pieces_no_memory(channel, bytes);
     channel->pieces.bytes = bytes;
     channel->pieces.filled = 0;
     channel->pieces.record_bytes = record->bytes;
@@ -66,8 +74,13 @@ static orion_status_t pieces_add(orion_channel_t *channel, const orion_bulk_plac
         return status;
     if (place->bytes > channel->pieces.bytes - channel->pieces.filled)
         return broken(channel, "the pieces of a message are longer than it was announced to be");
+    uint64_t filled = channel->pieces.filled + place->bytes;
+    /* The memory of the machine may have gone to others since the message was announced. */
+    if (channel->pieces.filled / LOOK_BYTES != filled / LOOK_BYTES &&
+        !orion_memory_available(channel->pieces.bytes - channel->pieces.filled))
+        return pieces_no_memory(channel, channel->pieces.bytes);
     memcpy(channel->pieces.data + channel->pieces.filled, data, place->bytes);
-    channel->pieces.filled += place->bytes;
+    channel->pieces.filled = filled;
     orion_place_release(channel, orion_place_reference(place));
     return channel->pieces.filled == channel->pieces.bytes ? ORION_OK : ORION_AGAIN;
 }

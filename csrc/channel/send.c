@@ -234,6 +234,8 @@ static __attribute__((noinline)) orion_status_t send_slow(orion_channel_t *chann
         m.whole = true;
         m.bytes = 0;
     }
+    if (bulk != NULL && bulk->bytes > channel->send_max)
+        return ORION_TOO_BIG;
     int64_t deadline = orion_deadline(timeout_ns);
     if (channel->net != NULL && call_p != NULL)
         orion_net_look(channel); /* late answers, which free their slots */

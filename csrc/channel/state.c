@@ -206,6 +206,11 @@ const char *orion_channel_transport(const orion_channel_t *channel)
     return channel->transport;
 }
 
+uint64_t orion_channel_message_limit(const orion_channel_t *channel)
+{
+    return channel->send_max;
+}
+
 int32_t orion_channel_peer_pid(const orion_channel_t *channel)
 {
     return channel->peer_pid;

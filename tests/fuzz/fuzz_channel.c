@@ -38,6 +38,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     channel->peer = peer;
     channel->socket = channel->pidfd = -1;
     channel->users = 1;
+    channel->receive_max = 1 << 16;
     channel->peer_extents[0] = (orion_mapped_t){extent, EXTENT_BYTES};
     channel->peer_extent_count = 1;
     orion_ring_consumer_init(&channel->in, orion_channel_ring(peer), ORION_CHANNEL_RING_BYTES, &peer->head, &own->tail,

@@ -70,7 +70,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static orion_message_t message;
     static const orion_channel_options_t options = {0};
-    const orion_net_terms_t terms = {7, 9, 1 << 16, 1 << 16};
+    const orion_net_terms_t terms = {7, 9, {1 << 16, 1 << 18}, {1 << 16, 1 << 18}};
     orion_channel_t *channel;
     bool clean;
     uint64_t call;

@@ -313,6 +313,18 @@ def test_what_fits_no_block_goes_in_pieces(name: str) -> None:
     ends.client.close()
 
 
+def test_what_is_longer_than_the_other_side_takes_is_a_value_error(name: str) -> None:
+    ends = Ends(name, arena_limit=1 << 20, message_limit=2 << 20)
+    for send in (ends.client.send, ends.client.call):
+        with pytest.raises(ValueError, match=r"at most 2097152 bytes; raise message_limit there"):
+            send(bytes((2 << 20) + 1), SECONDS)
+    with pytest.raises(ValueError, match="message_limit"):
+        ends.client.send_array(np.zeros(300_000), SECONDS)
+    ends.client.send(b"next")
+    assert ends.server.recv(SECONDS) == b"next"
+    ends.client.close()
+
+
 def test_an_answer_waits_for_memory_that_the_caller_still_holds(name: str) -> None:
     ends = Ends(name, arena_limit=1 << 20)
     serving = threading.Thread(target=ends.server.serve, args=(lambda _: np.ones(90_000),))
@@ -574,6 +586,8 @@ def test_addresses_that_make_no_sense_are_value_errors() -> None:
             orion_shm.listen(wrong)
     with pytest.raises(ValueError, match="arena_limit"):
         orion_shm.listen("x", arena_limit=0)
+    with pytest.raises(ValueError, match="message_limit"):
+        orion_shm.connect("x", message_limit=0)
     for wrong in ("tcp://host", "tcp://host:http", "ucx://[::1]:70000", "tcp://::1:5"):
         with pytest.raises(ValueError, match=r"port|host"):
             orion_shm.connect(wrong)

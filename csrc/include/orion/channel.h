@@ -37,7 +37,10 @@ typedef struct orion_channel_options {
     uint64_t
         arena_limit; /* bytes of shared memory for large messages that this side may create; 0 = 1 GiB. Over tcp and
                            * ucx: bytes of them that it holds for the other side */
-    bool any_user;   /* let processes of other users be the other end (default: this user and root) */
+    /* Bytes of the longest message that this side takes. What has no room in the arena comes in pieces and is put together
+     * in memory of this process: no more than this. 0 = four times arena_limit, at least 64 MiB; never below arena_limit. */
+    uint64_t message_limit;
+    bool any_user; /* let processes of other users be the other end (default: this user and root) */
     /* tcp:// and ucx:// alone. "ID.SECRET", the same on both sides, which prove it to each other; NULL = ORION_TOKEN of the
      * environment, "" = none. With one, what goes to another host is encrypted (ORION_TLS=auto | off | required). */
     const char *token;
@@ -114,7 +117,8 @@ typedef struct orion_message {
     _Alignas(16) uint8_t copy[48 + ORION_CHANNEL_INLINE];
 } orion_message_t;
 
-/* data: at most ORION_CHANNEL_INLINE bytes if there is bulk; else any length. Returns when the bytes may be used again. */
+/* data: at most ORION_CHANNEL_INLINE bytes if there is bulk; else any length. Returns when the bytes may be used again.
+ * ORION_TOO_BIG: the message is longer than the other side takes (orion_channel_message_limit); nothing was sent. */
 orion_status_t orion_channel_send(orion_channel_t *channel, uint32_t tag, const void *data, size_t bytes,
                                   const orion_bulk_t *bulk, int64_t timeout_ns);
 orion_status_t orion_channel_receive(orion_channel_t *channel, int64_t timeout_ns, orion_message_t *message_p);
@@ -169,8 +173,9 @@ orion_status_t orion_channel_disarm(orion_channel_t *channel);
 orion_status_t orion_channel_state(orion_channel_t *channel);
 /* One sentence on why the channel ended, or "". *clean_p: the other side closed it, rather than died. */
 const char *orion_channel_why(const orion_channel_t *channel, bool *clean_p);
-const char *orion_channel_transport(const orion_channel_t *channel); /* "shm", "tcp", "tls" or "ucx" */
-int32_t orion_channel_peer_pid(const orion_channel_t *channel);      /* as this process sees it; 0 = not known */
+const char *orion_channel_transport(const orion_channel_t *channel);  /* "shm", "tcp", "tls" or "ucx" */
+uint64_t orion_channel_message_limit(const orion_channel_t *channel); /* bytes of the longest message it takes there */
+int32_t orion_channel_peer_pid(const orion_channel_t *channel);       /* as this process sees it; 0 = not known */
 
 /* Ends the channel: waiting threads of both sides return at once. What was sent and not yet received is still received
  * by the other side; over tcp and ucx this waits until its host has it, at most a second. Blocks and held messages stay

@@ -3,6 +3,8 @@
  * answers: that one gets a protocol error or goes on; it never crashes and never reads outside (run it under the
  * sanitizers). ORION_HOSTILE_WORDS: how many random words, default 10^6. */
 #define _GNU_SOURCE
+#include <malloc.h>
+
 #include "base/fd.h"
 #include "base/sys.h"
 #include "channel/greeting.h"
@@ -280,6 +282,47 @@ static void a_message_that_is_announced_and_not_filled_holds_up_nobody(void)
     }
 }
 
+/* Memory of this process that has been touched. */
+static uint64_t resident_bytes(void)
+{
+    unsigned long long all, resident;
+    FILE *f = fopen("/proc/self/statm", "r");
+    MUST(f != NULL && fscanf(f, "%llu %llu", &all, &resident) == 2);
+    (void)fclose(f);
+    return resident * 4096;
+}
+
+/* The hostile end has one block and names it again and again. */
+static void pieces_cost_memory_as_they_come_and_no_more_than_the_limit(void)
+{
+    enum { LIMIT = 64 << 20 }; /* what an arena limit of 1 MiB stands for */
+    static target_t t;
+    orion_bulk_place_t all = {.bytes = LIMIT, .extent = ORION_EXTENT_PIECES};
+    orion_bulk_place_t piece = {.bytes = 1 << 18, .reference = 5, .generation = 1};
+    attach(&t);
+    (void)mallopt(M_PERTURB, 0); /* `meson test` has malloc fill what it gives */
+    uint64_t before = resident_bytes();
+    put_record(t.p.a, ORION_MESSAGE_SEND, &all);
+    CHECK_EQUAL(orion_channel_receive(t.p.b, 0, &t.message), ORION_TIMEOUT);
+    CHECK(resident_bytes() - before < LIMIT / 4); /* announced, not there */
+    for (uint32_t sent = 0; sent < LIMIT; sent += 1 << 18) {
+        put_record(t.p.a, ORION_CHANNEL_PART, &piece);
+        CHECK_EQUAL(orion_channel_receive(t.p.b, 0, &t.message), sent + (1 << 18) < LIMIT ? ORION_TIMEOUT : ORION_OK);
+    }
+    CHECK_EQUAL(t.message.bytes, LIMIT);
+    orion_message_release(&t.message);
+    put_record(t.p.a, ORION_CHANNEL_PART, &piece); /* one more than all */
+    CHECK_EQUAL(orion_channel_receive(t.p.b, 0, &t.message), ORION_PROTOCOL);
+
+    attach(&t);
+    all.bytes = LIMIT + 1;
+    put_record(t.p.a, ORION_MESSAGE_SEND, &all);
+    CHECK_EQUAL(orion_channel_receive(t.p.b, 0, &t.message), ORION_PROTOCOL);
+    CHECK(strstr(orion_channel_why(t.p.b, NULL), "message_limit") != NULL);
+    pair_close(&t.p);
+    t.p = (pair_t){NULL, NULL};
+}
+
 static void packets_that_make_no_sense_end_the_channel(void)
 {
     static const uint8_t nonsense[][24] = {{9}, {3, 0, 0, 0, 7}, {3}, {4, 0}, {0}};
@@ -317,4 +360,5 @@ static void extents_that_are_no_sealed_memory_are_refused(void)
 CHECK_MAIN(CASE(garbage_everywhere_is_a_protocol_error_at_most),
            CASE(garbage_that_changes_while_it_is_read_is_no_worse),
            CASE(a_message_that_is_announced_and_not_filled_holds_up_nobody),
+           CASE(pieces_cost_memory_as_they_come_and_no_more_than_the_limit),
            CASE(packets_that_make_no_sense_end_the_channel), CASE(extents_that_are_no_sealed_memory_are_refused))

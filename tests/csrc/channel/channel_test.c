@@ -411,6 +411,49 @@ static void pieces_are_put_together_again(void)
     pair_close(&p);
 }
 
+static void a_message_that_is_longer_than_the_other_side_takes_is_not_sent(void)
+{
+    /* What fits the arena is always taken. */
+    static const orion_channel_options_t options[] = {{.arena_limit = 1 << 20, .message_limit = 2 << 20},
+                                                      {.arena_limit = 1 << 20, .message_limit = 1}};
+    for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
+        pair_t p = pair_open(&options[i]);
+        server_t s = {.channel = p.b};
+        pthread_t thread;
+        size_t most = i == 0 ? 2 << 20 : 1 << 20;
+        uint8_t *large = malloc(most + 1);
+        MUST(large != NULL);
+        for (size_t k = 0; k <= most; k++)
+            large[k] = (uint8_t)(k * 7 + k / 255);
+        MUST(pthread_create(&thread, NULL, serve, &s) == 0);
+        orion_bulk_t bulk = {.data = large, .bytes = most + 1};
+        CHECK_EQUAL(orion_channel_message_limit(p.a), most);
+        CHECK_EQUAL(orion_channel_send(p.a, 0, large, most + 1, NULL, 10 * SECOND), ORION_TOO_BIG);
+        CHECK_EQUAL(orion_channel_send(p.a, 0, "head", 4, &bulk, 10 * SECOND), ORION_TOO_BIG);
+        CHECK_EQUAL(orion_channel_call(p.a, 0, large, most + 1, NULL, 10 * SECOND, &message), ORION_TOO_BIG);
+        CHECK_EQUAL(orion_channel_send(p.a, 0, large, most, NULL, 10 * SECOND), ORION_OK); /* it lives on */
+        CHECK_EQUAL(orion_channel_call(p.a, 5, "next", 4, NULL, 10 * SECOND, &message), ORION_OK);
+        orion_message_release(&message);
+        orion_channel_shutdown(p.a);
+        MUST(pthread_join(thread, NULL) == 0);
+        free(large);
+        pair_close(&p);
+    }
+}
+
+static void the_message_limit_follows_the_arena_limit(void)
+{
+    static const struct {
+        uint64_t arena, message, expected;
+    } table[] = {{0, 0, 4ULL << 30},          {1 << 20, 0, 64ULL << 20},
+                 {1ULL << 40, 0, 4ULL << 40}, {UINT64_MAX / 2, 0, UINT64_MAX},
+                 {1 << 20, 3 << 20, 3 << 20}, {3 << 20, 1 << 20, 3 << 20}};
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+        orion_channel_options_t options = {.arena_limit = table[i].arena, .message_limit = table[i].message};
+        CHECK_EQUAL(orion_channel_limits(&options).message, table[i].expected);
+    }
+}
+
 static void long_messages_are_copied_while_they_come(void)
 {
     static const size_t sizes[] = {64 << 10, (64 << 10) + 1, 300001, 1 << 20, (5 << 20) + 13};
@@ -693,7 +736,9 @@ CHECK_MAIN(CASE(messages_of_every_length_arrive_whole_and_in_order),
            CASE(blocks_go_over_without_a_copy_and_come_back), CASE(blocks_over_a_stream_are_copies),
            CASE(held_messages_and_blocks_outlive_the_channel),
            CASE(the_arena_is_bounded_and_long_messages_go_in_pieces), CASE(pieces_are_put_together_again),
-           CASE(long_messages_are_copied_while_they_come), CASE(wrong_arguments_are_refused_and_harm_nothing),
-           CASE(what_was_sent_before_closing_is_still_received), CASE(shutting_down_wakes_every_waiting_thread),
-           CASE(a_forked_child_cannot_touch_the_channel), CASE(an_armed_descriptor_becomes_readable_once),
-           CASE(listeners_are_found_by_name_and_by_path), CASE(addresses_that_make_no_sense_say_why))
+           CASE(a_message_that_is_longer_than_the_other_side_takes_is_not_sent),
+           CASE(the_message_limit_follows_the_arena_limit), CASE(long_messages_are_copied_while_they_come),
+           CASE(wrong_arguments_are_refused_and_harm_nothing), CASE(what_was_sent_before_closing_is_still_received),
+           CASE(shutting_down_wakes_every_waiting_thread), CASE(a_forked_child_cannot_touch_the_channel),
+           CASE(an_armed_descriptor_becomes_readable_once), CASE(listeners_are_found_by_name_and_by_path),
+           CASE(addresses_that_make_no_sense_say_why))

@@ -137,7 +137,9 @@ orion_status_t orion_net_connect(const orion_address_t *address, const orion_cha
         orion_explain(why, why_bytes, "%s: %s", address->text, complaint);
         if (error == 0)
             return ORION_INVALID;
-        return error == ECONNREFUSED ? ORION_REFUSED : error == ETIMEDOUT ? ORION_TIMEOUT : ORION_SYSTEM;
+        if (error == ECONNREFUSED || error == ECONNRESET) /* reset: whoever listened died just now */
+            return ORION_REFUSED;
+        return error == ETIMEDOUT ? ORION_TIMEOUT : ORION_SYSTEM;
     }
     status = orion_net_greet(socket, address->scheme == ORION_SCHEME_UCX, options, has_token ? &token : NULL, false,
                              deadline, channel_p, complaint, sizeof(complaint));

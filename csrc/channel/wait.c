@@ -2,19 +2,24 @@
 /* Spin, then sleep; see wait.h. */
 #include "channel/wait.h"
 
+#include <sys/prctl.h>
+
 #include "base/clock.h"
 #include "base/sys.h"
 
-#define FIRST_LOOKS 32     /* before the clock is read at all; a pause takes 15 to 35 ns, as processors differ */
-#define LOOKS_PER_CLOCK 16 /* about half a microsecond */
-#define BUDGET_START_NS 16000
+#define FIRST_LOOKS 32       /* before the clock is read at all; a pause takes 15 to 35 ns, as processors differ */
+#define LOOKS_PER_CLOCK 16   /* about half a microsecond */
+#define WAKE_COST_NS 16000   /* until it has been measured */
+#define WAKE_COST_MIN_NS 500 /* less is no measurement: this thread's timers have another slack than we know of */
+#define MEASURE_AFTER 64     /* sleeps of this process: a program that starts has fewer */
+#define MEASURED_SLEEPS 5    /* some 70 us each */
+#define MEASURED_NS 1000
+#define SLACK_NS 50000     /* of timers, where the kernel does not tell */
 #define BUDGET_MIN_NS 1000 /* below it there is no spinning beyond the first looks */
 #define TOGETHER_MAX 64
 #define MOVE_PAUSE_NS ORION_NS_PER_MS
 #define MOVE_PAUSE_MAX_NS (8 * ORION_NS_PER_MS) /* a move costs some 10 us */
 #define MOVE_LASTED 4                           /* pauses without a need to move: the last one was worth it */
-#define SOON_NS \
-    (2 * ORION_SPIN_CAP_NS) /* a wait that ended this soon, the cost of the wake included, was worth a spin */
 
 void orion_wait_policy_init(orion_wait_policy_t *policy, bool membarrier)
 {
@@ -22,6 +27,50 @@ void orion_wait_policy_init(orion_wait_policy_t *policy, bool membarrier)
     policy->spin = !orion_cpu_throttled();
     policy->single = orion_cpu_usable() < 2;
 }
+
+/* ---- the cost of a wake ---- */
+
+static uint32_t wake_cost = WAKE_COST_NS; /* of this process; a forked child goes on with its parent's */
+static uint32_t sleeps;                   /* so far; from MEASURE_AFTER on it has been measured */
+
+/* From a timer that ends our own sleep to this thread's running again: out of the idle processor and through the scheduler,
+ * the way of any wake, and no other thread is needed for it. The second shortest: others run, too, and the shortest may be
+ * that of a timer that went along with another one. */
+static uint32_t measure(void)
+{
+    uint32_t word = 0;
+    int64_t late[MEASURED_SLEEPS];
+    int slack = prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0); /* refused in a worker's cage */
+    for (int i = 0; i < MEASURED_SLEEPS; i++) {
+        int64_t start = orion_clock_ns();
+        (void)orion_futex_wait(&word, 0, MEASURED_NS);
+        int64_t this = orion_clock_ns() - start - MEASURED_NS - (slack > 0 ? slack : SLACK_NS);
+        int at = i;
+        for (; at > 0 && late[at - 1] > this; at--)
+            late[at] = late[at - 1];
+        late[at] = this;
+    }
+    if (late[1] < WAKE_COST_MIN_NS)
+        return WAKE_COST_NS;
+    return late[1] < ORION_SPIN_CAP_NS ? (uint32_t)late[1] : ORION_SPIN_CAP_NS;
+}
+
+/* After a sleep. Once, and off everybody's path: when nothing came, or after so many sleeps that it does not count. */
+static void count_sleep(bool idle)
+{
+    uint32_t before = orion_load_relaxed(&sleeps), after = idle ? MEASURE_AFTER : before + 1;
+    if (before >= MEASURE_AFTER || !orion_compare_exchange(&sleeps, &before, after))
+        return; /* measured, or another thread counts just now */
+    if (after == MEASURE_AFTER)
+        orion_store_relaxed(&wake_cost, measure());
+}
+
+uint32_t orion_wait_wake_cost_ns(void)
+{
+    return orion_load_relaxed(&wake_cost);
+}
+
+/* ---- looking ---- */
 
 static bool looks(const uint32_t *word, uint32_t old, int count)
 {
@@ -37,6 +86,12 @@ static void grow(orion_wait_t *wait)
 {
     uint32_t budget = wait->budget_ns < BUDGET_MIN_NS ? 2 * BUDGET_MIN_NS : 2 * wait->budget_ns;
     wait->budget_ns = budget > ORION_SPIN_CAP_NS ? ORION_SPIN_CAP_NS : budget;
+}
+
+/* A wait that a wake ended: would the longest spin have caught it? */
+static bool was_soon(int64_t waited_ns)
+{
+    return waited_ns <= ORION_SPIN_CAP_NS + 2 * (int64_t)orion_wait_wake_cost_ns(); /* wakes differ */
 }
 
 static void shrink(orion_wait_t *wait)
@@ -100,7 +155,7 @@ orion_status_t orion_wait_changed(orion_wait_t *wait, const orion_wait_policy_t 
 {
     const uint32_t *word = place->word;
     if (wait->budget_ns == 0)
-        wait->budget_ns = BUDGET_START_NS;
+        wait->budget_ns = orion_wait_wake_cost_ns();
     bool together = alone(policy, place);
     if (!together)
         wait->together = 0;
@@ -138,12 +193,13 @@ orion_status_t orion_wait_changed(orion_wait_t *wait, const orion_wait_policy_t 
     announce(place, place->leave);
 
     bool changed = orion_load_relaxed(word) != old;
-    if (changed && orion_clock_ns() - start <= SOON_NS) {
+    if (changed && was_soon(orion_clock_ns() - start)) {
         grow(wait);
     } else {
         shrink(wait);
         wait->together = 0; /* not waiting for each other all the time */
     }
+    count_sleep(!changed && status == ORION_TIMEOUT);
     if (changed)
         return ORION_OK;
     return status == ORION_TIMEOUT ? ORION_TIMEOUT : ORION_AGAIN;

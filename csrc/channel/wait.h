@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Waiting for the other side to change a word: look, spin for about the cost of a wake, then sleep in a futex.
- * The spin adapts: it grows while waits end soon, halves while they do not, and is zero when both sides last ran on
- * the same processor or there is only one. */
+ * The spin begins with that cost, which is measured once per process, and adapts: it grows while waits end soon, halves
+ * while they do not, and is zero when both sides last ran on the same processor or there is only one. */
 #ifndef ORION_CHANNEL_WAIT_H
 #define ORION_CHANNEL_WAIT_H
 
@@ -23,6 +23,9 @@ typedef struct orion_wait_policy {
     bool spin;       /* this process's CPU quota is no less than one processor */
     bool single;     /* it may run on one processor only: spin only if the other side is known to be elsewhere */
 } orion_wait_policy_t;
+
+/* What a wake costs here, 50 us at most: a guess until this process has slept in vain, or often. */
+uint32_t orion_wait_wake_cost_ns(void);
 
 void orion_wait_policy_init(orion_wait_policy_t *policy, bool membarrier);
 

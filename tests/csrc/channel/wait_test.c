@@ -5,6 +5,7 @@
 #include "channel/wait.h"
 
 #include <pthread.h>
+#include <sys/wait.h>
 
 #include "../check.h"
 #include "base/clock.h"
@@ -58,6 +59,41 @@ static void the_spin_shrinks_while_nothing_comes_and_stays_small(void)
     for (int i = 0; i < 12; i++)
         (void)orion_wait_changed(&d.wait, &d.policy, &d.place, 0, ORION_NS_PER_MS);
     CHECK(d.wait.budget_ns < 1000);
+}
+
+/* The first spin of a wait is as long as a wake costs, and is halved by a wait in vain. */
+static uint32_t first_budget(void)
+{
+    static desk_t d;
+    do { /* one that slept: where others run, time may be up before */
+        desk_make(&d, false);
+        d.place.leave = 1;
+        (void)orion_wait_changed(&d.wait, &d.policy, &d.place, 0, ORION_NS_PER_MS);
+    } while (d.sleeping == 0);
+    return 2 * d.wait.budget_ns;
+}
+
+static void a_wake_is_measured_once_and_by_who_waited_in_vain(void)
+{
+    static desk_t d;
+    uint32_t guess = orion_wait_wake_cost_ns();
+    CHECK(first_budget() / 2 == guess / 2);
+    uint32_t cost = orion_wait_wake_cost_ns();
+    CHECK(cost >= 500 && cost <= ORION_SPIN_CAP_NS);
+    for (int i = 0; i < 100; i++) {
+        CHECK(first_budget() / 2 == cost / 2 || cost < 2000); /* below 1 us there is no spin */
+        CHECK_EQUAL(orion_wait_wake_cost_ns(), cost);
+    }
+    pid_t child = fork(); /* it goes on with what its parent knows */
+    MUST(child >= 0);
+    if (child == 0) {
+        desk_make(&d, false);
+        (void)orion_wait_changed(&d.wait, &d.policy, &d.place, 0, ORION_NS_PER_MS);
+        _exit(orion_wait_wake_cost_ns() == cost ? 0 : 1);
+    }
+    int how;
+    MUST(waitpid(child, &how, 0) == child);
+    CHECK_EQUAL(how, 0);
 }
 
 /* Processor time of this thread over 40 waits that nobody ends. */
@@ -191,7 +227,7 @@ static void moving_away_is_tried_less_often_while_it_does_not_last(void)
     CHECK_EQUAL(d.wait.move_pause_ns, ORION_NS_PER_MS);
 }
 
-CHECK_MAIN(CASE(a_wait_ends_at_its_limit), CASE(a_changed_word_needs_no_wait),
-           CASE(the_spin_shrinks_while_nothing_comes_and_stays_small), CASE(one_processor_is_never_spun_on),
-           CASE(no_wake_is_lost_with_fences), CASE(no_wake_is_lost_with_membarrier),
-           CASE(moving_away_is_tried_less_often_while_it_does_not_last))
+CHECK_MAIN(CASE(a_wake_is_measured_once_and_by_who_waited_in_vain), CASE(a_wait_ends_at_its_limit),
+           CASE(a_changed_word_needs_no_wait), CASE(the_spin_shrinks_while_nothing_comes_and_stays_small),
+           CASE(one_processor_is_never_spun_on), CASE(no_wake_is_lost_with_fences),
+           CASE(no_wake_is_lost_with_membarrier), CASE(moving_away_is_tried_less_often_while_it_does_not_last))

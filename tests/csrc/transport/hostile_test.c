@@ -186,6 +186,81 @@ static void garbage_that_changes_while_it_is_read_is_no_worse(void)
     target_free(&t);
 }
 
+/* ---- each field that a client can write, spoiled by itself beside an otherwise right record ---- */
+
+#define VALUES 6
+#define ANY {0, 1, 0x7fffffff, 0x80000000, 0xfffffffe, 0xffffffff}
+#define CONTROL(field) #field, offsetof(orion_command_control_t, field), sizeof(((orion_command_control_t *)0)->field)
+#define RECORD(field) \
+    "record " #field, ORION_COMMAND_RING_OFFSET + offsetof(orion_record_t, field), sizeof(((orion_record_t *)0)->field)
+
+static const struct {
+    const char *field;
+    uint32_t offset, bytes;
+    const char *complaint; /* NULL: any value will do */
+    uint32_t count;
+    uint64_t values[VALUES];
+} fields[] = {
+    {CONTROL(head),
+     "its write index jumped by more than the ring holds",
+     3,
+     {ORION_RING_BYTES + 8, 0x80000000, 0xfffffff8}},
+    {CONTROL(head), "its write index is not a multiple of 8", 4, {1, 4, 23, 25}},
+    {CONTROL(head), NULL, 1, {0}}, /* nothing was sent */
+    {CONTROL(header.magic), NULL, VALUES, ANY},
+    {CONTROL(header.epoch), NULL, VALUES, ANY},
+    {CONTROL(proof), NULL, VALUES, ANY},
+    {CONTROL(client_cpu), NULL, VALUES, ANY},
+    {CONTROL(event_sleeping), NULL, VALUES, ANY},
+    {CONTROL(space_waiting), NULL, VALUES, ANY},
+    {CONTROL(stage_waiting[0]), NULL, VALUES, ANY},
+    {CONTROL(slots[1].waiting), NULL, VALUES, ANY},
+    {RECORD(bytes), "a record's length is no multiple of 8 from 16 on", 5, {0, 8, 17, 23, 0xffffffff}},
+    {RECORD(bytes), "a record is longer than what was published", 2, {32, ORION_RECORD_MAX}},
+    {RECORD(bytes), "a record is longer than allowed", 3, {ORION_RECORD_MAX + 8, 0x80000000, 0xfffffff8}},
+    {RECORD(opcode), "it padded something else than the ring's end", 1, {ORION_OPCODE_PAD}},
+    {RECORD(opcode), NULL, 3, {1, 0x8000, 0xffff}}, /* the dispatcher's to judge */
+    {RECORD(slot), NULL, 4, {0, 127, 128, 0xffff}}, /* an answer to a slot that is none goes nowhere */
+    {RECORD(sequence), NULL, VALUES, ANY},
+    {RECORD(epoch), "a record belongs to another session", 4, {0, 6, 8, 0xffffffff}},
+};
+
+static bool holds(target_t *t, size_t row, uint64_t value)
+{
+    static const orion_record_t right = {24, 3, 1, 1, 7};
+    const orion_record_t *record;
+    const char *complaint = fields[row].complaint, *said = "";
+    orion_command_control_t *control = (orion_command_control_t *)t->command;
+    memset(t->command, 0, ORION_COMMAND_CONTROL_BYTES);
+    attach(t);
+    memcpy(orion_command_ring(t->command), &right, sizeof(right));
+    orion_store_release(&control->head, right.bytes);
+    memcpy(t->command + fields[row].offset, &value, fields[row].bytes);
+    orion_status_t status = orion_port_next(t->port, 0, &record);
+    if (status == ORION_OK)
+        use(t, record);
+    if (status == ORION_PROTOCOL)
+        said = orion_port_complaint(t->port);
+    bool fine = complaint == NULL ? status != ORION_PROTOCOL : status == ORION_PROTOCOL && strcmp(said, complaint) == 0;
+    if (!fine)
+        fprintf(stderr, "%s = %llx: status %d, \"%s\" instead of \"%s\"\n", fields[row].field,
+                (unsigned long long)value, (int)status, said, complaint != NULL ? complaint : "");
+    return fine;
+}
+
+static void each_field_is_checked_or_does_not_matter(void)
+{
+    target_t t;
+    bool all = true;
+    target_make(&t, 1);
+    for (size_t row = 0; row < sizeof(fields) / sizeof(fields[0]); row++) {
+        for (uint32_t i = 0; i < fields[row].count; i++)
+            all &= holds(&t, row, fields[row].values[i]);
+    }
+    CHECK(all);
+    target_free(&t);
+}
+
 static void a_client_that_reads_no_events_blocks_nobody(void)
 {
     target_t t;
@@ -197,8 +272,11 @@ static void a_client_that_reads_no_events_blocks_nobody(void)
     CHECK(sent >= 100);
     CHECK_EQUAL(orion_port_event(t.port, event, sizeof(event)), ORION_AGAIN);
     CHECK_EQUAL(orion_port_event(t.port, event, ORION_EVENT_MAX + 1), ORION_TOO_BIG);
-    orion_store_relaxed(&((orion_command_control_t *)t.command)->event_tail, 12345678);
-    CHECK_EQUAL(orion_port_event(t.port, event, sizeof(event)), ORION_PROTOCOL);
+    static const uint32_t never_sent[] = {ORION_EVENT_BYTES + 8, 12345678, 0x80000000, 0xfffffff8, 0xffffffff};
+    for (size_t i = 0; i < sizeof(never_sent) / sizeof(never_sent[0]); i++) {
+        orion_store_relaxed(&((orion_command_control_t *)t.command)->event_tail, never_sent[i]);
+        CHECK_EQUAL(orion_port_event(t.port, event, sizeof(event)), ORION_PROTOCOL);
+    }
     target_free(&t);
 }
 
@@ -242,5 +320,6 @@ static void wakes_from_other_threads_end_every_wait(void)
 }
 
 CHECK_MAIN(CASE(garbage_everywhere_is_a_protocol_error_at_most),
-           CASE(garbage_that_changes_while_it_is_read_is_no_worse), CASE(a_client_that_reads_no_events_blocks_nobody),
-           CASE(a_wake_reaches_a_port_that_is_about_to_sleep), CASE(wakes_from_other_threads_end_every_wait))
+           CASE(garbage_that_changes_while_it_is_read_is_no_worse), CASE(each_field_is_checked_or_does_not_matter),
+           CASE(a_client_that_reads_no_events_blocks_nobody), CASE(a_wake_reaches_a_port_that_is_about_to_sleep),
+           CASE(wakes_from_other_threads_end_every_wait))

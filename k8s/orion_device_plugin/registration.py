@@ -23,9 +23,12 @@ from .plugin import Resource
 log = logging.getLogger("orion.device_plugin")
 
 LOOK_SECONDS = 0.5
-REGISTER_SECONDS = 20.0  # the kubelet calls back within, for up to 10
+REGISTER_SECONDS = 20.0  # older kubelets call back within, for up to 10
 PATIENCE_SECONDS = 30.0  # between complaints that there is no kubelet
-DEAF_SECONDS = 5.0  # registered, but nobody watches our list
+CALL_BACK_SECONDS = (
+    20.0  # newer ones after it; to register again would take the socket away that they are calling
+)
+DEAF_SECONDS = 5.0  # nobody watches our list any more
 FAILURES_MOST = 5  # within
 FAILURE_WINDOW = 3600.0  # seconds; then the DaemonSet may try its luck with a new container
 # its socket outlives a kubelet that has ended; a busy one answers late
@@ -98,11 +101,11 @@ class Registration:
         self.registered = True
         self.count += 1
         log.info("%s: registered with the kubelet", self.resource.name)
-        heard = time.monotonic()
+        patience, heard = CALL_BACK_SECONDS, time.monotonic()
         while identity_of(self.kubelet) == kubelet and identity_of(self.socket) == ours:
             if self.resource.watchers:
-                heard = time.monotonic()
-            elif time.monotonic() - heard > DEAF_SECONDS:
+                patience, heard = DEAF_SECONDS, time.monotonic()
+            elif time.monotonic() - heard > patience:
                 log.warning("%s: the kubelet does not listen any more", self.resource.name)
                 return
             await asyncio.sleep(LOOK_SECONDS)

@@ -68,17 +68,27 @@ class Endpoint:
 
 
 class FakeKubelet:
-    def __init__(self, folder: Path, *, version: str = api.VERSION, delay: float = 0.0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        version: str = api.VERSION,
+        delay: float = 0.0,
+        dial_delay: float | None = None,
+    ) -> None:
         self.folder = folder
         self.socket = folder / "kubelet.sock"
         self.pod_socket = folder.parent / "pods" / "kubelet.sock"
         self.version = version  # the one that it takes
         self.delay = delay  # seconds before it answers Register
+        self.dial_delay = dial_delay  # and after its answer, before it calls back; None: within
+        self.asked = 0  # calls of Register
         self.endpoints: dict[str, Endpoint] = {}
         self.registrations = 0
         self.refused = 0
         self.pods: dict[tuple[str, str], dict[str, dict[str, Sequence[str]]]] = {}
         self._servers: list[Any] = []
+        self._later: list[threading.Timer] = []
 
     # --- its life
 
@@ -107,6 +117,9 @@ class FakeKubelet:
         self._servers.append(server)
 
     def stop(self) -> None:
+        for call in self._later:
+            call.cancel()
+        self._later.clear()
         for endpoint in self.endpoints.values():
             endpoint.close()
         self.endpoints.clear()
@@ -123,6 +136,7 @@ class FakeKubelet:
     # --- what it serves
 
     def Register(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self.asked += 1
         time.sleep(self.delay)
         if request.version != self.version:
             self.refused += 1
@@ -131,12 +145,19 @@ class FakeKubelet:
                 f"requested API version {request.version!r} is not supported by kubelet. "
                 f"Supported version is {[self.version]}",
             )
+        if self.dial_delay is None:
+            self._call_back(request)
+        else:
+            self._later.append(threading.Timer(self.dial_delay, self._call_back, [request]))
+            self._later[-1].start()
+        self.registrations += 1
+        return message["Empty"]()
+
+    def _call_back(self, request: Any) -> None:
         old = self.endpoints.pop(request.resource_name, None)
         if old is not None:
             old.close()
         self.endpoints[request.resource_name] = Endpoint(self, request)
-        self.registrations += 1
-        return message["Empty"]()
 
     def List(self, _request: Any, _context: Any) -> Any:  # noqa: N802
         answer = pod_message["ListPodResourcesResponse"]()

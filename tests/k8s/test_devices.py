@@ -70,34 +70,3 @@ def test_memory_is_offered_in_whole_units() -> None:
     cards = [devices.Card(ONE, 4, (1 << 30) + 5), devices.Card(TWO, 4, 300 << 20)]
     assert len(devices.all_gmem(cards)) == 5
     assert devices.gmem_bytes(devices.all_gmem(cards)) == 5 * (256 << 20)
-
-
-def test_messages_have_the_kubelets_encoding() -> None:
-    """Bytes by the rules of protobuf: field number << 3 | 2, length, content."""
-    message = kubelet_api.plugin_messages
-    request = message["RegisterRequest"](
-        version="v1beta1",
-        endpoint="e",
-        resource_name="r/g",
-        options=message["DevicePluginOptions"](get_preferred_allocation_available=True),
-    )
-    assert request.SerializeToString() == b"\x0a\x07v1beta1\x12\x01e\x1a\x03r/g\x22\x02\x10\x01"
-    answer = message["ContainerAllocateResponse"](
-        envs={"A": "b"},
-        mounts=[message["Mount"](container_path="/c", host_path="/h", read_only=True)],
-    )
-    assert answer.SerializeToString() == (
-        b"\x0a\x06\x0a\x01A\x12\x01b\x12\x0a\x0a\x02/c\x12\x02/h\x18\x01"
-    )
-    device = message["Device"].FromString(b"\x0a\x01x\x12\x07Healthy\x1a\x04\x0a\x02\x08\x01")
-    assert (device.ID, device.health, device.topology.nodes[0].ID) == ("x", "Healthy", 1)
-    prefer = message["ContainerPreferredAllocationRequest"].FromString(
-        b"\x0a\x01a\x12\x01b\x18\x02"
-    )
-    assert list(prefer.available_deviceIDs) == ["a"]
-    assert (list(prefer.must_include_deviceIDs), prefer.allocation_size) == (["b"], 2)
-    pod = kubelet_api.pod_messages["PodResources"].FromString(
-        b"\x0a\x01p\x12\x01n\x1a\x0b\x0a\x01c\x12\x06\x0a\x01r\x12\x01d"
-    )
-    assert (pod.namespace, pod.name) == ("n", "p")
-    assert list(pod.containers[0].devices[0].device_ids) == ["d"]

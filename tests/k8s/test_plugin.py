@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import urllib.error
@@ -166,6 +167,28 @@ def test_thousand_vgpus_are_listed_and_given(folder: Path, kubelet: FakeKubelet)
         server.stop()
 
 
+def test_thousand_vgpus_are_given_one_by_one(folder: Path, kubelet: FakeKubelet) -> None:
+    """A thousand containers: each has its own door, memory and token, and the last one's works as the first one's."""
+    server = Server(folder / "big", "--device", "null", "--memory", "4G", "--vgpu", "1000")
+    plugin = PluginProcess(folder, server.address)
+    try:
+        endpoint = registered(kubelet)
+        ids = sorted(endpoint.devices)
+        for one in ids:
+            endpoint.allocate([one])
+        rows = allocations(server)
+        given = [number for row in rows for number in next(iter(dict(row["vgpus"]).values()))]  # type: ignore[call-overload]
+        assert sorted(given) == list(range(1000))
+        assert len({row["directory"] for row in rows}) == 1000
+        assert {row["memory"] for row in rows} == {(4 << 30) // 1000}
+        for row in (rows[0], rows[-1]):
+            with RawClient(Path(str(row["directory"]), "orion.sock")) as client:
+                assert client.call("cuMemGetInfo_v2")[0] == 0
+    finally:
+        plugin.stop()
+        server.stop()
+
+
 # --- health
 
 
@@ -277,6 +300,44 @@ def test_plugin_that_starts_again_is_known_again(
     second.process.wait()
     start_plugin()
     wait_for(lambda: kubelet.registrations == 3, 20.0, "the third registration")
+
+
+def all_orders() -> list[str]:
+    """Of: the kubelet ends (k) and starts (K), the plugin ends (p) and starts (P)."""
+    orders = ("".join(order) for order in itertools.permutations("kKpP"))
+    return [o for o in orders if o.index("k") < o.index("K") and o.index("p") < o.index("P")]
+
+
+@pytest.mark.parametrize("order", all_orders())
+def test_containers_outlive_kubelet_and_plugin_in_whichever_order_they_start_again(
+    kubelet: FakeKubelet, server: Server, start_plugin: Start, order: str
+) -> None:
+    plugin = start_plugin()
+    endpoint = registered(kubelet)
+    ids = sorted(endpoint.devices)
+    endpoint.allocate(ids[:2])
+    (row,) = allocations(server)
+    with RawClient(Path(str(row["directory"]), "orion.sock")) as client:
+        for step in order:
+            if step == "k":
+                kubelet.stop()
+            elif step == "K":
+                kubelet.start()
+            elif step == "p":
+                plugin.process.kill()
+                plugin.process.wait()
+            else:
+                plugin = start_plugin()
+            assert client.call("cuMemGetInfo_v2")[0] == 0
+        endpoint = registered(kubelet)
+        wait_for(lambda: healths(endpoint) == {"Healthy"}, 20.0, "healthy")
+        assert sorted(endpoint.devices) == ids
+        endpoint.start_container(ids[:2])  # the same container, once more
+        endpoint.allocate(ids[2:3])  # and another one
+        assert len(allocations(server)) == 2
+        assert row["id"] in {r["id"] for r in allocations(server)}
+        assert client.call("cuMemGetInfo_v2")[0] == 0
+    assert plugin.process.poll() is None
 
 
 def test_plugins_socket_that_is_removed_comes_back(

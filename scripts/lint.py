@@ -32,7 +32,7 @@ def c_files() -> list[str]:
 
 
 def run(name: str, command: list[str], folder: Path = ROOT) -> bool:
-    environment = {**os.environ, "MYPYPATH": f"{ROOT / 'server'}:{ROOT}"}
+    environment = {**os.environ, "MYPYPATH": f"{ROOT / 'server'}:{ROOT / 'k8s'}:{ROOT}"}
     finished = subprocess.run(command, cwd=folder, env=environment)
     print(f"lint: {name}: {'ok' if finished.returncode == 0 else 'FAILED'}", flush=True)
     return finished.returncode == 0

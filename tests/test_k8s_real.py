@@ -29,7 +29,9 @@ from scripts.k8s_real import (  # noqa: E402
     layers,
     needs,
     node,
+    protocol,
     shell,
+    story,
     transcript,
 )
 
@@ -133,6 +135,7 @@ def test_cache_is_full_only_after_its_last_step(tmp_path: Path) -> None:
     assert cache.version is None
     (tmp_path / "version").write_text("v1.20.2\n")
     assert cache.version == "v1.20.2"
+    cache.protocols.mkdir()
     assert cache.fill() == "v1.20.2"
 
 
@@ -254,6 +257,128 @@ def test_page_has_commands_and_answers_in_blocks(monkeypatch: pytest.MonkeyPatch
     told.command("hostname", "secret-host")
     with pytest.raises(shell.CannotRun, match="secret-host"):
         told.page({}, "")
+
+
+# --- the kubelet's interfaces
+
+PROTO = """
+syntax = 'proto3'; // comments, and options
+package bakery.v2;
+option (maker.everything) = true;
+service Oven {
+  rpc Bake(Dough) returns (stream Bread) {}
+  // rpc Burn(Dough) returns (Bread) {}
+  rpc Clean (Empty)  returns (Empty) {
+  }
+}
+message Empty {}
+message Dough {
+    string flour = 1; /* message Not { string a = 1; } */
+    repeated Grain grains = 2 [(maker.name) = "G;x"];
+    map<string,string> labels = 5;
+    int64 grams = 10;
+}
+message Grain { bool whole = 1; }
+message Bread { repeated string slices = 3; }
+"""
+DOUGH = {
+    "flour": "string = 1",
+    "grains": "repeated Grain = 2",
+    "labels": "map<string, string> = 5",
+    "grams": "int64 = 10",
+}
+
+
+def test_proto_file_is_read() -> None:
+    read = protocol.parse(PROTO)
+    assert read.messages == {
+        "Empty": {},
+        "Dough": DOUGH,
+        "Grain": {"whole": "bool = 1"},
+        "Bread": {"slices": "repeated string = 3"},
+    }
+    assert read.methods == {
+        "/bakery.v2.Oven/Bake": ("Dough", "Bread", True),
+        "/bakery.v2.Oven/Clean": ("Empty", "Empty", False),
+    }
+
+
+def test_less_than_the_official_file_is_no_difference_and_anything_else_is() -> None:
+    official = protocol.parse(PROTO)
+    fewer = protocol.Interface({"Dough": {"flour": "string = 1", "gra_ins": DOUGH["grains"]}}, {})
+    assert protocol.differences(fewer, official) == []
+    wrong = protocol.Interface(
+        {"Dough": {"flour": "string = 2", "salt": "string = 7"}, "Cake": {}},
+        {
+            "/bakery.v2.Oven/Bake": ("Dough", "Bread", False),
+            "/bakery.v1.Oven/Clean": ("E", "E", False),
+        },
+    )
+    assert [line.partition(":")[0] for line in protocol.differences(wrong, official)] == [
+        "Dough.flour",
+        "Dough.salt",
+        "message Cake",
+        "/bakery.v2.Oven/Bake",
+        "/bakery.v1.Oven/Clean",
+    ]
+
+
+def test_our_side_is_what_the_classes_encode() -> None:
+    plugin, pods = protocol.all_ours().values()
+    answer = plugin.messages["ContainerAllocateResponse"]
+    assert answer["envs"] == "map<string, string> = 1"
+    assert answer["mounts"] == "repeated Mount = 2"
+    assert plugin.messages["NUMANode"] == {"ID": "int64 = 1"}
+    assert plugin.methods["/v1beta1.DevicePlugin/ListAndWatch"] == (
+        "Empty",
+        "ListAndWatchResponse",
+        True,
+    )
+    assert list(pods.methods) == ["/v1.PodResourcesLister/List"]
+
+
+def test_comparison_ends_with_1_and_names_the_field(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / protocol.NAMES[1]
+    file.parent.mkdir(parents=True)
+    mine = protocol.all_ours()[protocol.NAMES[1]]
+    text = ["package v1;", "message More { string new = 1; }"]
+    for name, fields in mine.messages.items():
+        lines = (f"{kind.replace(' =', f' {field} =')};" for field, kind in fields.items())
+        text.append(f"message {name} {{ {' '.join(lines)} }}")
+    text.append(
+        "service PodResourcesLister { rpc List(ListPodResourcesRequest) returns (ListPodResourcesResponse) {} }"
+    )
+    file.write_text("\n".join(text))
+    assert protocol.main([str(file)]) == 0
+    fields = sum(map(len, mine.messages.values()))
+    assert f"5 of its 6 messages, {fields} of its {fields + 1} fields" in capsys.readouterr().out
+    file.write_text("\n".join(text).replace("namespace = 2", "namespace = 4"))
+    assert protocol.main([str(file)]) == 1
+    said = "PodResources.namespace: string = 2, and officially string = 4"
+    assert said in capsys.readouterr().out
+
+
+def test_guide_is_followed_with_the_guides_own_verb() -> None:
+    """docs/kubernetes.md has `kubectl create -f`, file by file."""
+    shown: list[tuple[str, ...]] = []
+
+    class Recorder:
+        def show(self, *command: str, **_: Any) -> str:
+            shown.append(command)
+            return story.PASSED
+
+        def __getattr__(self, name: str) -> Any:
+            return lambda *_: None
+
+    story.deploy(Recorder())  # type: ignore[arg-type]
+    story.client(Recorder())  # type: ignore[arg-type]
+    made = [command[-1] for command in shown if command[:3] == ("kubectl", "create", "-f")]
+    guide = (ROOT / "docs/kubernetes.md").read_text()
+    lines = [line for line in guide.splitlines() if line.startswith("kubectl create -f deploy-")]
+    names = [Path(path).name.replace("cuda9.0", "cuda13") for path in made]  # any one of them
+    assert names == [line.split()[3] for line in lines]
 
 
 # --- a node, without Kubernetes

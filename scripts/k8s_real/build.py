@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .debian import COMPILER, PACKAGES, Apt
 from .needs import KEYS
+from .protocol import NAMES, SOURCE
 from .shell import CannotRun, run, say
 
 PROGRAMS = ("kubelet", "kube-controller-manager", "kube-scheduler", "kube-apiserver")
@@ -64,6 +65,7 @@ class Cache:
         self.folder = folder
         self.debian = folder / "debian"  # packages, unpacked
         self.programs = folder / "programs"
+        self.protocols = folder / "protocols"  # the kubelet's .proto files
         self._go = folder / "go"
         self._stamp = folder / "version"  # written last
 
@@ -75,15 +77,21 @@ class Cache:
     def fill(self) -> str:
         """Builds what is not there; the version. About half an hour on two processors, the first time."""
         if self.version is not None:
+            if not self.protocols.exists():  # filled by an Orion that did not look at them
+                apt = self._apt()
+                tree = apt.folder / "tree"
+                apt.source("kubernetes", tree)
+                self._keep_protocols(tree)
+                shutil.rmtree(apt.folder)
             return self.version
         self.programs.mkdir(parents=True, exist_ok=True)
-        apt = Apt(self.folder / "apt", KEYS)
-        apt.update()
+        apt = self._apt()
         apt.unpack(PACKAGES, self.debian)
         apt.unpack(COMPILER, self._go / "compiler")
         tree = self._go / "path/src/k8s.io/kubernetes"
         shutil.rmtree(tree, ignore_errors=True)  # of a run that was interrupted
         version = upstream(apt.source("kubernetes", tree))
+        self._keep_protocols(tree)
         self._describe(tree)
         for program in PROGRAMS:
             self._build(tree, f"./cmd/{program}", program, "-ldflags", linker_flags(version))
@@ -91,6 +99,20 @@ class Cache:
         shutil.rmtree(self._go)  # 4 GB that nothing needs any more
         shutil.rmtree(apt.folder)
         return version
+
+    def _apt(self) -> Apt:
+        apt = Apt(self.folder / "apt", KEYS)
+        apt.update()
+        return apt
+
+    def _keep_protocols(self, tree: Path) -> None:
+        shutil.rmtree(self.protocols, ignore_errors=True)
+        made = self.folder / "protocols.new"
+        shutil.rmtree(made, ignore_errors=True)
+        for name in NAMES:
+            (made / name).parent.mkdir(parents=True)
+            shutil.copy(tree / SOURCE / name, made / name)
+        made.rename(self.protocols)
 
     def _environment(self) -> dict[str, str]:
         compiler = self._go / "compiler/usr/lib/go-1.19"

@@ -119,6 +119,7 @@ class Cluster:
         self.node = node
         self.debian = cache.debian
         self.programs = cache.programs
+        self.protocols = cache.protocols
         self.tokens = {who: secrets.token_hex(16) for who in USERS}
         self.kubelet: Program
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 
@@ -10,6 +11,7 @@ import manifests
 
 from . import clients
 from .asking import SYSTEM, Asking, must
+from .protocol import NAMES
 from .shell import ROOT, say
 
 DEPLOY = "k8s/deploy"
@@ -17,14 +19,32 @@ OVERLAY, CLIENT = manifests.DEPLOY / "overlays/shm-memfd", manifests.DEPLOY / "b
 SERVERS = ("9.0", "10.0", "12", "13")
 VGPUS = 4  # VGPU of the manifests, on one device
 CAPACITY = "custom-columns=NODE:.metadata.name,VGPUS:.status.allocatable.virtaitech\\.com/gpu"
+HEALTH = (
+    "custom-columns=NODE:.metadata.name,HAS:.status.capacity.virtaitech\\.com/gpu,"
+    "OFFERS:.status.allocatable.virtaitech\\.com/gpu"
+)
 PASSED = "Test PASSED"
+
+
+def protocol(ask: Asking) -> None:
+    """What the plugin encodes is what this kubelet reads: an unmade field would be no error, only empty."""
+    ask.transcript.say(
+        "The plugin has the kubelet's interfaces as tables of names, numbers and types. Beside the `.proto` files of "
+        "this Kubernetes' source:"
+    )
+    files = [ask.cluster.protocols / name for name in NAMES]
+    module = "scripts.k8s_real.protocol"
+    ask.show(
+        *(sys.executable, "-m", module, *map(str, files)),
+        shown=f"python -m {module} {' '.join(NAMES)}",
+    )
 
 
 def deploy(ask: Asking) -> None:
     """Controller, plugin, server, as the classic guide has them."""
     ask.show("kubectl", "get", "nodes")
     for name in ("controller", "plugin", f"server-cuda{SERVERS[0]}"):
-        ask.show("kubectl", "apply", "-f", f"{DEPLOY}/deploy-{name}.yaml")
+        ask.show("kubectl", "create", "-f", f"{DEPLOY}/deploy-{name}.yaml")
     for name in ("controller", "plugin", "server"):
         ask.await_roll_out(name)
     ask.await_vgpus(VGPUS)
@@ -35,7 +55,7 @@ def deploy(ask: Asking) -> None:
 def client(ask: Asking) -> None:
     """The guide's Job as it is."""
     file = f"{DEPLOY}/deploy-client.yaml"
-    ask.show("kubectl", "apply", "-f", file)
+    ask.show("kubectl", "create", "-f", file)
     ask.show("kubectl", "wait", "--for=condition=complete", "--timeout=120s", "job/orion-client")
     said = ask.show("kubectl", "logs", "job/orion-client")
     must(PASSED in said, f"the client's Job did not say that it passed: {said}")
@@ -45,7 +65,7 @@ def client(ask: Asking) -> None:
 def servers(ask: Asking) -> None:
     """One DaemonSet: each file replaces the server of the one before."""
     for name in SERVERS[1:]:
-        ask.show("kubectl", "apply", "-f", f"{DEPLOY}/deploy-server-cuda{name}.yaml")
+        ask.show("kubectl", "replace", "-f", f"{DEPLOY}/deploy-server-cuda{name}.yaml")
         ask.await_roll_out("server")
     ask.await_vgpus(VGPUS)
     must(PASSED in ask.run_job("after-servers", "socket", "vectorAdd"), "vectorAdd failed")
@@ -199,6 +219,19 @@ def replaced(ask: Asking) -> None:
     must(PASSED in ask.run_job("after-server", "socket", "vectorAdd"), "vectorAdd failed")
 
 
+def health(ask: Asking) -> None:
+    """Devices are as well as their server: without it the node still has them, and offers none."""
+    file = f"{DEPLOY}/deploy-server-cuda{SERVERS[-1]}.yaml"
+    ask.show("kubectl", "delete", "--wait", "-f", file)
+    ask.await_vgpus(0)
+    ask.show("kubectl", "get", "nodes", "-o", HEALTH)
+    ask.show("kubectl", "create", "-f", file)
+    ask.await_roll_out("server")
+    ask.await_vgpus(VGPUS)
+    ask.show("kubectl", "get", "nodes", "-o", HEALTH)
+    must(PASSED in ask.run_job("after-health", "socket", "vectorAdd"), "vectorAdd failed")
+
+
 def uninstall(ask: Asking) -> None:
     """Nothing of Orion runs afterwards, and the node offers nothing."""
     for name in (f"server-cuda{SERVERS[-1]}", "plugin", "controller"):
@@ -242,6 +275,7 @@ def sockets_alone(ask: Asking) -> None:
 
 
 STEPS: dict[str, Callable[[Asking], None]] = {
+    "The plugin and the kubelet's interfaces": protocol,
     "The classic guide, file by file": deploy,
     "The client's Job": client,
     "Every server file": servers,
@@ -252,6 +286,7 @@ STEPS: dict[str, Callable[[Asking], None]] = {
     "The controller is killed under load": controller_killed,
     "The server is killed under load": server_killed,
     "Plugin, controller and server are replaced": replaced,
+    "Devices without their server": health,
     "Everything is deleted": uninstall,
     "The default: sockets alone": sockets_alone,
 }

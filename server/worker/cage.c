@@ -10,6 +10,7 @@
 
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/netlink.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -148,11 +149,14 @@ static int install_filter(int ucx)
         JUMP(BPF_JEQ, SO_INCOMING_CPU, 0, 1),
         ALLOW,
         REFUSE,
-        /* networks for UCX alone */
-        JUMP(BPF_JEQ, ucx ? SYS_socket : NO_CALL, 0, 5),
+        /* networks for UCX alone; from netlink it learns whether a route leads to the other end */
+        JUMP(BPF_JEQ, ucx ? SYS_socket : NO_CALL, 0, 8),
         LOAD(args[0]),
-        JUMP(BPF_JEQ, AF_INET, 1, 0),
-        JUMP(BPF_JEQ, AF_INET6, 0, 1),
+        JUMP(BPF_JEQ, AF_INET, 4, 0),
+        JUMP(BPF_JEQ, AF_INET6, 3, 0),
+        JUMP(BPF_JEQ, AF_NETLINK, 0, 3),
+        LOAD(args[2]),
+        JUMP(BPF_JEQ, NETLINK_ROUTE, 0, 1),
         ALLOW,
         REFUSE,
         /* prctl: names of threads and of mappings */

@@ -119,6 +119,22 @@ def test_killed_program_leaves_no_worker(build: Build, ucx_server: Server, mode:
     wait_until(lambda: ucx_server.clients() == [], "the lease to return", 5.0)
 
 
+def test_another_host_is_reached(build: Build, environment: dict[str, str], far_away: str) -> None:
+    """Not by `lo`: UCX then looks for a route, which the worker's cage must not hide."""
+    address = f"10.77.{os.getpid() % 250}.1:0"
+    with running_server(environment, "--bind", address, "--insecure-tcp") as server:
+        server.environment |= {
+            "ORION_SERVER": server.smi()["servers"][0]["bind"],
+            "ORION_TRANSPORT": "ucx",
+            "ORION_INSECURE_TCP": "1",
+            "ORION_LIBUCP": str(ucx_wheel.library()),
+        }
+        done = server.run("ip", "netns", "exec", far_away, build("vectorAdd"))
+        assert done.code == 0, done.said()
+        assert "Test PASSED" in done.out
+        assert "transport ucx to 10.77." in said_once(done.err)
+
+
 def test_missing_ucx_is_one_sentence_with_the_remedy(build: Build, ucx_server: Server) -> None:
     done = ucx_server.run(build("vectorAdd"), ORION_LIBUCP="/nowhere/libucp.so.0")
     if "Test PASSED" in done.out:

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/atomic.h"
@@ -254,6 +255,13 @@ orion_status_t orion_segment_open_devshm(orion_segment_t *segment, const char *d
     }
     (void)snprintf(path, sizeof(path), "%s/%s", directory, name);
     made.fd = open(path, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW);
+    struct stat owner;
+    if (made.fd < 0 && errno == EACCES && lstat(path, &owner) == 0) {
+        orion_explain_errno(why, why_bytes, EACCES,
+                            "cannot open %s: it belongs to user %u, and this program's user is %u", path, owner.st_uid,
+                            geteuid());
+        return ORION_SYSTEM;
+    }
     if (made.fd < 0) {
         orion_explain_errno(why, why_bytes, errno, "cannot open %s; client and server must share %s (hostIPC: true)",
                             path, directory);

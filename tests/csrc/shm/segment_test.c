@@ -80,6 +80,21 @@ static void a_devshm_segment_has_a_name_until_it_is_unlinked(void)
     orion_segment_close(&a);
 }
 
+static void a_segment_of_another_user_is_named_as_that(void)
+{
+    orion_segment_t a, b;
+    if (geteuid() != 0)
+        return; /* nobody else can be two users */
+    CHECK_EQUAL(orion_segment_create_devshm(&a, ORION_DEVSHM_DIRECTORY, 1 << 16, 4711, why, sizeof(why)), ORION_OK);
+    CHECK_EQUAL(seteuid(4712), 0);
+    CHECK_EQUAL(orion_segment_open_devshm(&b, ORION_DEVSHM_DIRECTORY, a.name, 1 << 16, false, why, sizeof(why)),
+                ORION_SYSTEM);
+    CHECK_EQUAL(seteuid(0), 0);
+    CHECK(strstr(why, "it belongs to user 4711, and this program's user is 4712: Permission denied") != NULL);
+    orion_segment_unlink(&a, ORION_DEVSHM_DIRECTORY);
+    orion_segment_close(&a);
+}
+
 static void a_name_cannot_lead_out_of_the_directory(void)
 {
     orion_segment_t s;
@@ -140,5 +155,6 @@ static void a_range_is_taken_once_and_filled_in_place(void)
 
 CHECK_MAIN(CASE(a_memfd_segment_is_shared_and_sealed), CASE(nobody_else_can_write_a_reply_segment),
            CASE(a_descriptor_that_lies_is_refused), CASE(a_devshm_segment_has_a_name_until_it_is_unlinked),
-           CASE(a_name_cannot_lead_out_of_the_directory), CASE(more_memory_than_there_is_is_an_error),
-           CASE(a_header_must_match_in_every_word), CASE(a_range_is_taken_once_and_filled_in_place))
+           CASE(a_segment_of_another_user_is_named_as_that), CASE(a_name_cannot_lead_out_of_the_directory),
+           CASE(more_memory_than_there_is_is_an_error), CASE(a_header_must_match_in_every_word),
+           CASE(a_range_is_taken_once_and_filled_in_place))

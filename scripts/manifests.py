@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -72,6 +73,17 @@ def render(folder: Path) -> str:
     if done.returncode != 0:
         raise SystemExit(f"manifests: {folder}: {done.stderr.strip()}")
     return done.stdout
+
+def compose(resource: Path, components: Sequence[Path]) -> str:
+    """What a user's own kustomization makes of a kustomization and components."""
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made).resolve()
+        lines = ["apiVersion: kustomize.config.k8s.io/v1beta1", "kind: Kustomization"]
+        lines += ["resources:", f"  - {os.path.relpath(resource, folder)}"]
+        lines += ["components:", *(f"  - {os.path.relpath(one, folder)}" for one in components)]
+        (folder / "kustomization.yaml").write_text("\n".join(lines) + "\n")
+        return render(folder)
+
 
 
 def rendered() -> dict[Path, str]:

@@ -21,7 +21,7 @@ else:
     import tomli as tomllib
 
 IMAGES = dockerfile.FILE.parent
-FINAL = ("controller", "server", "plugin", "client-shim", "vectoradd")
+FINAL = ("controller", "server", "plugin", "client-shim", "vectoradd", "vectoradd-rdma")
 HADOLINT = Path(sys.executable).with_name("hadolint")
 
 
@@ -86,8 +86,16 @@ def test_images_install_extras_that_exist() -> None:
         for run in stage.run
         for extra in re.findall(r"\.whl\)\[([\w-]+)\]", run)
     }
-    assert wanted == {"controller", "server", "k8s"}
+    assert wanted == {"controller", "metrics", "k8s"}
     assert wanted <= set(project["optional-dependencies"])
+
+
+@pytest.mark.parametrize("name", ["server", "vectoradd-rdma"])
+def test_images_for_rdma_have_the_systems_ucx(name: str) -> None:
+    """The one of PyPI has no RDMA in it, and would be found first."""
+    (installed,) = (run for run in dockerfile.stages()[name].run if "apt-get install" in run)
+    assert {"libucx0", "ibverbs-providers"} <= set(installed.split())
+    assert not any("ucx]" in run for run in dockerfile.stages()[name].run)
 
 
 @pytest.mark.parametrize(

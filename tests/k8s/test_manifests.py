@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from functools import cache
 from pathlib import Path
@@ -25,7 +26,15 @@ VERSIONS = (
     "1.34",
     "1.37",
 )  # the oldest promised, where DRA is on, the newest that is known here
-OVERLAYS = ("shm-memfd", "shm-hostipc", "shm-hostipc/client", "tcp-pool")
+OVERLAYS = (
+    "shm-memfd",
+    "shm-hostipc",
+    "shm-hostipc/client",
+    "tcp-pool",
+    "tcp-pool/client",
+    "rdma/client",
+)
+WITH_SERVER = ("shm-memfd", "shm-hostipc", "tcp-pool")
 CUSTOM = {"monitoring.coreos.com/v1"}  # no schema of Kubernetes' own
 
 
@@ -251,29 +260,110 @@ def test_nothing_comes_into_the_namespace_unasked() -> None:
             assert rule["ports"], name
 
 
-@pytest.mark.parametrize("component", ["rdma", "monitoring"])
-def test_components_fit_the_overlays(component: str, tmp_path: Path) -> None:
-    text = {
-        "apiVersion": "kustomize.config.k8s.io/v1beta1",
-        "kind": "Kustomization",
-        "resources": ["deploy/overlays/shm-memfd"],
-        "components": [f"deploy/overlays/{component}"],
-    }
-    import shutil
+# --- components
 
-    shutil.copytree(manifests.DEPLOY, tmp_path / "deploy")
-    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(text))
-    made = [o for o in yaml.safe_load_all(manifests.render(tmp_path)) if o]
+
+@cache
+def composed(overlay: str, *components: str) -> tuple[dict[str, Any], ...]:
+    """As docs/kubernetes.md applies a component to an overlay."""
+    folder = manifests.DEPLOY / "overlays"
+    text = manifests.compose(folder / overlay, [folder / one for one in components])
+    return tuple(o for o in yaml.safe_load_all(text) if o)
+
+
+def server_of(objects: tuple[dict[str, Any], ...]) -> dict[str, Any]:
+    (server,) = (
+        o for o in objects if (o["kind"], o["metadata"]["name"]) == ("DaemonSet", "orion-server")
+    )
+    pod: dict[str, Any] = server["spec"]["template"]["spec"]
+    return pod
+
+
+@pytest.mark.parametrize("overlay", WITH_SERVER)
+@pytest.mark.parametrize("components", [("rdma",), ("monitoring",), ("rdma", "monitoring")])
+def test_components_fit_every_overlay(overlay: str, components: tuple[str, ...]) -> None:
+    made = composed(overlay, *components)
     for one in made:
         if one["apiVersion"] not in CUSTOM:
             kubernetes_validate.validate(one, VERSIONS[-1], strict=True)
-    if component == "monitoring":
-        assert {o["metadata"]["name"] for o in made if o["kind"] == "PodMonitor"} == {
-            "orion-plugin",
-            "orion-controller",
+    names = [e["name"] for e in server_of(made)["containers"][0]["env"]]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("overlay", WITH_SERVER)
+def test_rdma_adds_a_device_and_a_capability_and_no_folder(overlay: str) -> None:
+    """A mounted /dev/infiniband could be seen, not opened: its devices have to come from a plugin."""
+    (before,), (after,) = (
+        server_of(made)["containers"] for made in (objects(overlay), composed(overlay, "rdma"))
+    )
+    capabilities = before["securityContext"]["capabilities"]["add"]
+    assert after["securityContext"]["capabilities"]["add"] == [*capabilities, "IPC_LOCK"]
+    assert after["volumeMounts"] == before["volumeMounts"]
+    for kind in ("limits", "requests"):
+        assert after["resources"][kind]["rdma/hca_shared_devices_a"] == "1"
+
+
+def test_name_of_the_rdma_resource_is_changed_as_the_guide_says(tmp_path: Path) -> None:
+    guide = (ROOT / "docs" / "kubernetes.md").read_text()
+    (block,) = (b for b in guide.split("```") if "rdma~1YOURS" in b)
+    folder = manifests.DEPLOY.parents[1]
+    text = block.partition("\n")[2].replace(
+        "k8s/deploy", os.path.relpath(folder, tmp_path) + "/k8s/deploy"
+    )
+    (tmp_path / "kustomization.yaml").write_text(text)
+    made = tuple(o for o in yaml.safe_load_all(manifests.render(tmp_path)) if o)
+    resources = server_of(made)["containers"][0]["resources"]
+    for kind in ("limits", "requests"):
+        assert resources[kind]["rdma/YOURS"] == "1"
+        assert "rdma/hca_shared_devices_a" not in resources[kind]
+
+
+def test_program_over_rdma_breaks_restricted_by_root_and_its_capability_alone() -> None:
+    client = pods("rdma/client")["client"]
+    found = set(pod_security.restricted(client))
+    assert found == {"runAsNonRoot", "runAsUser 0", "capability IPC_LOCK"}
+    (container,) = client["containers"]
+    assert container["resources"]["limits"]["rdma/hca_shared_devices_a"] == "1"
+    assert environment(client)["ORION_TRANSPORT"] == "ucx"
+    assert environment(client)["ORION_INSECURE_TCP"] == "1"
+
+
+def test_program_of_the_pool_is_restricted_and_asks_for_no_vgpu_of_its_node() -> None:
+    client = pods("tcp-pool/client")["client"]
+    assert list(pod_security.restricted(client)) == []
+    assert "virtaitech.com/gpu" not in client["containers"][0]["resources"]["limits"]
+    controller = environment(server_of(objects("tcp-pool")))["ORION_CONTROLLER"]
+    assert environment(client)["ORION_CONTROLLER"] == controller
+
+
+@pytest.mark.parametrize("overlay", WITH_SERVER)
+def test_monitoring_reads_every_metric_at_a_port_that_is_there(overlay: str) -> None:
+    made = composed(overlay, "monitoring")
+    ports = {
+        o["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/component"]: {
+            p["name"] for c in o["spec"]["template"]["spec"]["containers"] for p in c["ports"]
         }
-        return
-    (server,) = (o for o in made if o["metadata"]["name"] == "orion-server")
-    pod = server["spec"]["template"]["spec"]
-    assert "IPC_LOCK" in pod["containers"][0]["securityContext"]["capabilities"]["add"]
-    assert "hostPath /dev/infiniband" in set(pod_security.baseline(pod))
+        for o in made
+        if o["kind"] in ("DaemonSet", "Deployment")
+    }
+    monitors = [o for o in made if o["kind"] == "PodMonitor"]
+    assert {o["metadata"]["name"] for o in monitors} == {
+        "orion-plugin",
+        "orion-server",
+        "orion-controller",
+    }
+    for monitor in monitors:
+        component = monitor["spec"]["selector"]["matchLabels"]["app.kubernetes.io/component"]
+        (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+        assert endpoint["port"] in ports.get(component, {endpoint["port"]})
+    assert "server" in ports
+    assert environment(server_of(made))["ORION_METRICS_PORT"] == "0.0.0.0:9961"
+    assert "ORION_METRICS_PORT" not in environment(server_of(objects(overlay)))  # off by default
+
+
+def test_monitoring_brings_the_dashboard_for_grafanas_sidecar() -> None:
+    (one,) = (o for o in composed("shm-memfd", "monitoring") if o["kind"] == "ConfigMap")
+    assert one["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert one["metadata"]["namespace"] == "orion-system"
+    board = (ROOT / "packaging" / "grafana" / "orion.json").read_text()
+    assert one["data"] == {"orion.json": board}

@@ -98,7 +98,7 @@ manifests:
 
 manifests-scan:
 	@$(BOOTSTRAP) --no-build test
-	@$(BIN)/python scripts/manifests.py --scan
+	@$(BIN)/python scripts/manifests_scan.py
 
 k8s-real:
 	@$(BOOTSTRAP) test

@@ -19,7 +19,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 DEPLOY = ROOT / "k8s" / "deploy"
 PARTS = DEPLOY / "overlays" / "shm-hostipc"
-SCANNED = ("shm-memfd", "tcp-pool")
 HEADER = """\
 # SPDX-License-Identifier: Apache-2.0
 # Rendered from {source} by `make manifests`: change it there.
@@ -74,6 +73,7 @@ def render(folder: Path) -> str:
         raise SystemExit(f"manifests: {folder}: {done.stderr.strip()}")
     return done.stdout
 
+
 def compose(resource: Path, components: Sequence[Path]) -> str:
     """What a user's own kustomization makes of a kustomization and components."""
     with tempfile.TemporaryDirectory() as made:
@@ -85,7 +85,6 @@ def compose(resource: Path, components: Sequence[Path]) -> str:
         return render(folder)
 
 
-
 def rendered() -> dict[Path, str]:
     """Each file with what it should hold."""
     found = {}
@@ -95,39 +94,10 @@ def rendered() -> dict[Path, str]:
     return found
 
 
-def scan() -> int:
-    """checkov over everything that is rendered, and over the Dockerfile; it is too large for .venv."""
-    venv = ROOT / "build" / "checkov"
-    if not (venv / "bin" / "checkov").exists():
-        print("manifests: installing checkov in build/checkov (a minute or two)", flush=True)
-        subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
-        subprocess.run([venv / "bin" / "pip", "install", "-q", "checkov>=3.2"], check=True)
-    with tempfile.TemporaryDirectory() as folder:
-        for overlay in SCANNED:
-            Path(folder, f"{overlay}.yaml").write_text(render(DEPLOY / "overlays" / overlay))
-        Path(folder, "client.yaml").write_text(render(DEPLOY / "base" / "client"))
-        for path, text in rendered().items():
-            Path(folder, path.name).write_text(text)
-        command: list[str | os.PathLike[str]] = [
-            venv / "bin" / "checkov",
-            "--compact",
-            "--quiet",
-            "--skip-download",
-        ]
-        command += ["--config-file", ROOT / "k8s" / "checkov.yaml"]
-        kubernetes = [*command, "--framework", "kubernetes", "--directory", folder]
-        docker = [*command, "--framework", "dockerfile", "--file", ROOT / "k8s/images/Dockerfile"]
-        return max(subprocess.run(c).returncode for c in (kubernetes, docker))
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="change nothing")
-    parser.add_argument("--scan", action="store_true", help="checkov, with k8s/checkov.yaml")
-    options = parser.parse_args()
-    if options.scan:
-        return scan()
-    check = options.check
+    check = parser.parse_args().check
     stale = False
     for path, text in rendered().items():
         old = path.read_text() if path.exists() else ""

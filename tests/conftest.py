@@ -17,6 +17,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT / "tests"))  # what tests of several folders import
+from no_skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: E402, F401
+
 SESSION_SECONDS = int(os.environ.get("ORION_TEST_SECONDS", "3600"))
 
 

@@ -26,9 +26,9 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 @pytest.fixture
 def container(tmp_path: Path, libcuda: Path) -> Run:
     """Runs the program in a container made of the host's /usr."""
-    for needed in ("podman", "runc"):
+    for needed in ("podman", "runc", "iptables"):
         if shutil.which(needed) is None:
-            pytest.skip(f"no {needed} here: apt-get install podman runc")
+            pytest.skip(f"no {needed} here: apt-get install podman runc netavark iptables")
     if os.geteuid() != 0 or not os.path.exists(PYTHON):
         pytest.skip(f"needs root and {PYTHON}")
     root = tmp_path / "rootfs"

@@ -8,6 +8,7 @@ is an empty tree with the host's /usr under an overlay, to which the Dockerfile'
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -35,26 +36,35 @@ def missing() -> str | None:
     if os.geteuid() != 0:
         return "containers need root"
     absent = [
-        name for name in ("podman", "runc", "unshare", "nsenter", "ip") if not shutil.which(name)
+        name
+        for name in ("podman", "runc", "conmon", "iptables", "unshare", "nsenter", "ip")
+        if not shutil.which(name)
     ]
     if absent:
         return (
             f"{', '.join(absent)} is missing: apt-get install --no-install-recommends "
-            "podman runc conmon netavark aardvark-dns iproute2 util-linux"
+            "podman runc conmon netavark aardvark-dns iptables iproute2 util-linux"
         )
     return None
 
 
 class Container:
-    def __init__(self, node: Node, name: str, process: subprocess.Popen[str]) -> None:
+    """A container, and a file of what it says: one that nobody listens to goes on all the same."""
+
+    def __init__(self, node: Node, name: str, process: subprocess.Popen[str], log: Path) -> None:
         self.node = node
         self.name = name
         self.process = process
+        self.log = log
+        self._heard = 0  # characters of it
 
     def finish(self, seconds: float = SECONDS) -> tuple[int, str]:
-        """Its exit status and what it said."""
-        out, _ = self.process.communicate(timeout=seconds)
-        return self.process.returncode, out
+        """Its exit status and what it said since the last expect()."""
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
+        status = self.process.wait(seconds)
+        return status, self.log.read_text()[self._heard :]
 
     def kill(self) -> None:
         """Ends all its processes at once; returns before they are gone."""
@@ -65,15 +75,21 @@ class Container:
         self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
 
-    def expect(self, text: str) -> str:
-        """Reads on until a line holds the text; what was read."""
-        assert self.process.stdout is not None
-        read = ""
-        while text not in read:
-            line = self.process.stdout.readline()
-            assert line, f"{self.name} ended before it said {text!r}:\n{read}"
-            read += line
-        return read
+    def expect(self, *words: str) -> str:
+        """Waits until a line has all the words; what was said up to it, and not expected before."""
+        deadline = time.monotonic() + SECONDS
+        while True:
+            ended = self.process.poll() is not None
+            new = self.log.read_text()[self._heard :]
+            end = 0
+            for line in new.splitlines(keepends=True):
+                end += len(line)
+                if line.endswith("\n") and all(word in line for word in words):
+                    self._heard += end
+                    return new[:end]
+            assert not ended, f"{self.name} ended before it said {words}:\n{new}"
+            assert time.monotonic() < deadline, f"{self.name} has not said {words}:\n{new}"
+            time.sleep(0.02)
 
     def stop(self) -> None:
         self.node.podman("stop", "--time", "10", self.name, check=False)
@@ -158,10 +174,12 @@ class Node:
             "run", "--interactive", "--rm", "--name", name, *LIMITS, "--pids-limit", "0",
             "--volume", "/usr:/usr:O", *options, "--rootfs", f"{self.tree}:O", *command,
         ]  # fmt: skip
-        process = subprocess.Popen(
-            full, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        container = Container(self, name, process)
+        log = self.folder / f"{name}.log"
+        with open(log, "wb") as out:
+            process = subprocess.Popen(
+                full, stdin=subprocess.PIPE, stdout=out, stderr=subprocess.STDOUT, text=True
+            )
+        container = Container(self, name, process, log)
         self.containers.append(container)
         return container
 
@@ -256,15 +274,29 @@ class Node:
         for container in self.containers:
             container.process.kill()
             container.process.wait()
-            for pipe in (container.process.stdin, container.process.stdout):
-                if pipe is not None:
-                    pipe.close()
+            assert container.process.stdin is not None
+            with contextlib.suppress(BrokenPipeError):
+                container.process.stdin.close()
         self.podman("network", "rm", "--force", "pods", check=False)
         self.namespace.kill()
         self.namespace.wait()
         assert self.namespace.stdout is not None
         self.namespace.stdout.close()
-        mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-        for path in sorted((m for m in mounts if m.startswith(f"{self.folder}/")), reverse=True):
-            subprocess.run(["umount", "--lazy", path], check=False)
-        shutil.rmtree(self.folder)
+        self._remove_folder()
+
+    def _remove_folder(self) -> None:
+        """With what is mounted in it. podman tidies up after containers beside us, and mounts its storage for it."""
+        deadline = time.monotonic() + SECONDS
+        while self.folder.exists():
+            table = Path("/proc/self/mountinfo").read_text().splitlines()
+            mounts = [line.split()[4] for line in table]
+            for path in sorted(
+                (m for m in mounts if m.startswith(f"{self.folder}/")), reverse=True
+            ):
+                subprocess.run(["umount", "--lazy", path], check=False)
+            try:
+                shutil.rmtree(self.folder)
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)

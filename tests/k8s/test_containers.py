@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from ctypes.util import find_library
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import node as nodes
 import pytest
 from fake_kubelet import Endpoint, FakeKubelet
 from node import BRIDGE, Container, Node
+from orion_server import ucx_wheel
 from orion_server.status import query
 from orion_server_fixtures import wait_for
 
@@ -39,8 +42,14 @@ pytestmark = [
 ]
 
 
-def pod_of(path: str, name: str) -> dict[str, Any]:
-    for one in yaml.safe_load_all(manifests.render(manifests.DEPLOY / path)):
+def pod_of(path: str, name: str, *components: str) -> dict[str, Any]:
+    overlays = manifests.DEPLOY / "overlays"
+    text = (
+        manifests.compose(manifests.DEPLOY / path, [overlays / one for one in components])
+        if components
+        else manifests.render(manifests.DEPLOY / path)
+    )
+    for one in yaml.safe_load_all(text):
         if one["metadata"]["name"] == name:
             spec: dict[str, Any] = one["spec"]["template"]["spec"]
             return spec
@@ -68,13 +77,16 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Cluster:
     """One node with its server, as an overlay has it, and on request the plugin behind a kubelet."""
 
-    def __init__(self, overlay: str, programs: Path, **options: Any) -> None:
+    def __init__(
+        self, overlay: str, programs: Path, server: dict[str, Any] | None = None, **options: Any
+    ) -> None:
         self.node = Node()
         self.programs = programs
         self.kubelet: FakeKubelet | None = None
-        self.server = self.node.start_pod(
-            pod_of(f"overlays/{overlay}", "orion-server"), "server", **options
-        )
+        pod = server or pod_of(f"overlays/{overlay}", "orion-server")
+        user = pod["containers"][0]["securityContext"]["runAsUser"]
+        os.chown(self.node.run_folder, user, user)
+        self.server = self.node.start_pod(pod, "server", **options)
         self.address = f"unix:{self.node.run_folder}/orion.sock"
         try:
             self.server.expect("ready: ")
@@ -98,20 +110,26 @@ class Cluster:
         """And waits until the server is known to it."""
         pod = pod_of("overlays/shm-hostipc", "orion-controller")
         self.controller = self.node.start_pod(pod, "controller")
-        ask = (
-            "import json, urllib.request as u; "
-            "print(len(json.load(u.urlopen('http://127.0.0.1:9123/v1/devices', timeout=2))))"
-        )
+        wait_for(lambda: bool(self.ask_controller("devices")), 30.0, "the server at the controller")
 
-        def known() -> bool:
-            done = self.node.inside(sys.executable, "-c", ask, check=False)
-            return done.returncode == 0 and int(done.stdout) > 0
+    def ask_controller(self, what: str) -> list[dict[str, Any]]:
+        """One of its lists; none while it does not answer."""
+        url = f"http://127.0.0.1:9123/v1/{what}"
+        ask = f"import urllib.request as u; print(u.urlopen({url!r}, timeout=5).read().decode())"
+        done = self.node.inside(sys.executable, "-c", ask, check=False)
+        found: list[dict[str, Any]] = json.loads(done.stdout) if done.returncode == 0 else []
+        return found
 
-        wait_for(known, 30.0, "the server at the controller")
+    def end_of_lease(self, lease: str) -> float:
+        """When the controller freed it, by its own clock, which is ours: asking takes time itself."""
+        said = self.controller.expect('"event": "freed"', f'"lease": "{lease}"')
+        time_of = json.loads(said.splitlines()[-1])["time"]
+        return datetime.fromisoformat(time_of.replace("Z", "+00:00")).timestamp()
 
     def clients(self) -> list[dict[str, Any]]:
         command = [ORION, "smi", "--json", "--server", self.address]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+        assert done.returncode == 0, done.stderr
         found: list[dict[str, Any]] = json.loads(done.stdout)["clients"]
         return found
 
@@ -134,9 +152,45 @@ class Cluster:
             pod or pod_of("base/client", "orion-client"),
             "vectoradd",
             mounts=[f"{self.programs}:/programs:ro", *options.pop("mounts", [])],
-            command=[f"/programs/{program}", *arguments],
+            command=[program if program == "sh" else f"/programs/{program}", *arguments],
             **options,
         )
+
+    def watch_vectoradd(self, **options: Any) -> tuple[dict[str, Any], str]:
+        """vectorAdd again and again until `orion smi --json` has seen it: as that shows it, and what it said."""
+        loop = "while /programs/vectorAdd; do :; done"
+        program = self.run("sh", "-c", loop, **options)
+        seen: list[dict[str, Any]] = []
+
+        def running() -> bool:
+            assert program.process.poll() is None, program.finish()
+            found = (c for c in self.clients() if c["command"].endswith("vectorAdd"))
+            seen.extend(
+                c for c in found if c["calls"]
+            )  # one that tries /dev/shm in vain calls nothing
+            return bool(seen)
+
+        wait_for(running, 60.0, "vectorAdd in orion smi")
+        text = program.expect("Test PASSED")
+        program.kill()
+        program.finish()
+        wait_for(lambda: not self.clients(), 30.0, "the end of vectorAdd")
+        return seen[0], text
+
+    def check(self, pod: dict[str, Any] | None = None, **options: Any) -> dict[str, str]:
+        """What `orion check` says of the vGPU in a pod like the client's; Kubernetes sets the variable in each."""
+        environment = {"KUBERNETES_SERVICE_HOST": "10.96.0.1", **options.pop("environment", {})}
+        program = self.node.start_pod(
+            pod or pod_of("base/client", "orion-client"),
+            "vectoradd",
+            command=[str(ORION), "check", "--json"],
+            environment=environment,
+            **options,
+        )
+        _, out = program.finish()
+        rows = json.loads(out[out.index("{") :])["rows"]
+        (row,) = (row for row in rows if row["name"] == "pod's vGPU")
+        return dict(row)
 
     def library(self) -> str:
         """A mount of the client library, for pods without the plugin's."""
@@ -174,9 +228,8 @@ def hostipc(programs: Path) -> Iterator[Cluster]:
 
 
 def said_transport(text: str) -> str:
-    lines = [line for line in text.splitlines() if "orion: transport " in line]
-    assert len(lines) == 1, text
-    return lines[0]
+    (line,) = (line for line in text.splitlines() if "orion: transport " in line)
+    return line
 
 
 # --- sockets: the default
@@ -193,6 +246,8 @@ def test_restricted_pod_runs_vectoradd_through_shared_memory(
     assert status == 0, out
     assert "Test PASSED" in out
     assert "orion: transport" not in out  # nothing to complain of
+    client, _ = memfd.watch_vectoradd(granted=granted)
+    assert (client["transport"], client["uid"]) == ("shm", 10001)
 
 
 def test_smi_shows_the_pod_its_share_and_its_transport(memfd: Cluster, plugin: Endpoint) -> None:
@@ -263,6 +318,19 @@ def test_pod_without_a_vgpu_is_told_that_there_is_no_server(
     assert "no server: neither ORION_SERVER nor ORION_CONTROLLER is set" in out
 
 
+def test_check_in_a_restricted_pod_shows_the_vgpu(memfd: Cluster, plugin: Endpoint) -> None:
+    (granted,) = plugin.allocate(sorted(plugin.devices)[:1])
+    row = memfd.check(granted=granted)
+    allocation = dict(granted.envs)["ORION_ALLOCATION"]
+    assert (row["state"], row["found"]) == ("ok", f"1 of allocation {allocation}, shared memory")
+
+
+def test_check_in_a_pod_without_the_resource_says_what_to_ask_for(memfd: Cluster) -> None:
+    row = memfd.check()
+    assert (row["state"], row["found"]) == ("missing", "none: /run/orion is not mounted")
+    assert "set resources.limits virtaitech.com/gpu: 1" in row["remedy"]
+
+
 def test_program_starts_again_after_the_server_was_upgraded(programs: Path) -> None:
     cluster = Cluster("shm-memfd", programs)
     try:
@@ -275,6 +343,10 @@ def test_program_starts_again_after_the_server_was_upgraded(programs: Path) -> N
         program.say("go on")
         status, out = program.finish()
         assert status != 0, out
+        row = cluster.check(granted=granted)
+        assert row["state"] == "missing"
+        assert "nobody listens at /run/orion/orion.sock" in row["found"]
+        assert "start the pod again" in row["remedy"]
         cluster.server = cluster.node.start_pod(
             pod_of("overlays/shm-memfd", "orion-server"), "server"
         )
@@ -334,61 +406,132 @@ def test_init_container_brings_the_library_to_pods_without_the_plugins(
 # --- the classic guide: the bridge's address, /dev/shm, TCP
 
 
-def test_hostipc_pod_shares_dev_shm(hostipc: Cluster) -> None:
+def test_vectoradd_with_hostipc_shares_dev_shm(hostipc: Cluster) -> None:
     pod = pod_of("overlays/shm-hostipc/client", "orion-client")
-    program = hostipc.run(
-        "faults", "wait", pod=pod, environment=CLASSIC, mounts=[hostipc.library()]
-    )
-    program.expect("ready")
-    (client,) = hostipc.clients()
-    assert client["transport"] == "/dev/shm"
-    program.say("go on")
-    status, out = program.finish()
-    assert status == 0, out
+    client, text = hostipc.watch_vectoradd(pod=pod, environment=CLASSIC, mounts=[hostipc.library()])
+    assert (client["transport"], client["uid"]) == ("/dev/shm", 10001)
+    assert "orion: transport" not in text
 
 
-def test_pod_without_hostipc_goes_over_tcp_and_says_why(hostipc: Cluster) -> None:
-    program = hostipc.run("faults", "wait", environment=CLASSIC, mounts=[hostipc.library()])
-    text = program.expect("ready")
-    (client,) = hostipc.clients()
+def test_vectoradd_without_hostipc_goes_over_tcp_and_says_why(hostipc: Cluster) -> None:
+    client, text = hostipc.watch_vectoradd(environment=CLASSIC, mounts=[hostipc.library()])
     assert client["transport"] == OVER_TCP
     line = said_transport(text)
     assert ("tcp, encrypted," in line) == (OVER_TCP == "tls")
     assert f"to {BRIDGE}:9960" in line
     assert "hostIPC: true" in line
-    assert "/dev/shm" in line
-    program.say("go on")
-    status, out = program.finish()
-    assert status == 0, out
-    done = hostipc.run("vectorAdd", environment=CLASSIC, mounts=[hostipc.library()])
-    status, out = done.finish()
-    assert status == 0, out
-    assert "Test PASSED" in out
+    assert "No such file or directory" in line  # this container has a /dev/shm of its own
 
 
-def test_dev_shm_of_another_user_is_left_for_tcp(programs: Path) -> None:
-    """A server without CAP_CHOWN cannot give a segment to the program's user."""
+def test_check_says_why_it_is_tcp(hostipc: Cluster) -> None:
+    row = hostipc.check(environment=CLASSIC)
+    assert row["state"] == "warn"
+    assert row["found"] == f"none of its own; tcp by ORION_CONTROLLER={BRIDGE}:9123"
+    assert "this container does not share memory with its host's server" in row["remedy"]
+    assert "mount its socket as /run/orion, or share /dev/shm (hostIPC: true)" in row["remedy"]
+    assert "No such file or directory" in row["remedy"]
+    assert "resources.limits virtaitech.com/gpu" in row["remedy"]
+
+
+def test_check_is_content_with_hostipc(hostipc: Cluster) -> None:
+    pod = pod_of("overlays/shm-hostipc/client", "orion-client")
+    row = hostipc.check(pod, environment=CLASSIC)
+    found = f"none of its own; shared memory by ORION_CONTROLLER={BRIDGE}:9123"
+    assert (row["state"], row["found"]) == ("ok", found)
+
+
+def test_user_whom_the_server_cannot_give_a_segment_goes_over_tcp(programs: Path) -> None:
+    """A server without CAP_CHOWN cannot give its file in /dev/shm to the program's user."""
     cluster = Cluster("shm-hostipc", programs, drop=["CHOWN"])
     try:
-        pod = pod_of("overlays/shm-hostipc/client", "orion-client")
-        cluster.start_controller()
-        program = cluster.run(
-            "faults", "wait", pod=pod, environment=CLASSIC, mounts=[cluster.library()]
-        )
-        said_transport(program.expect("ready"))
-        (client,) = cluster.clients()
-        assert client["transport"] == OVER_TCP
-        program.say("go on")
-        assert program.finish()[0] == 0
+        assert "cannot give a shared memory file to user 10001" in why_tcp(cluster)
     finally:
         cluster.close()
 
 
-def test_killed_container_over_tcp_frees_its_lease(hostipc: Cluster) -> None:
-    program = hostipc.run("faults", "forever", environment=CLASSIC, mounts=[hostipc.library()])
+def test_user_whom_the_segment_does_not_belong_to_goes_over_tcp(programs: Path) -> None:
+    """A server that is not root: its files in /dev/shm are its own, and 0600."""
+    server = pod_of("overlays/shm-hostipc", "orion-server")
+    (container,) = server["containers"]
+    container["securityContext"] |= {"runAsUser": 20001, "runAsGroup": 20001}
+    container["args"] = ["--socket", "/run/orion/orion.sock"]  # for others it is elsewhere
+    cluster = Cluster("shm-hostipc", programs, server)
+    try:
+        line = why_tcp(cluster)
+        assert "Permission denied" in line
+        belongs = "it belongs to user 20001, and this program's user is 10001"
+        assert belongs in line
+        pod = pod_of("overlays/shm-hostipc/client", "orion-client")
+        row = cluster.check(pod, environment=CLASSIC)
+        assert row["state"] == "warn"
+        assert belongs in row["remedy"]
+    finally:
+        cluster.close()
+
+
+def why_tcp(cluster: Cluster) -> str:
+    """What vectorAdd with hostIPC says of its transport, which is TCP all the same."""
+    cluster.start_controller()
+    client, text = cluster.watch_vectoradd(
+        pod=pod_of("overlays/shm-hostipc/client", "orion-client"),
+        environment=CLASSIC,
+        mounts=[cluster.library()],
+    )
+    assert client["transport"] == OVER_TCP
+    return said_transport(text)
+
+
+def states(cluster: Cluster) -> list[str]:
+    return [lease["state"] for lease in cluster.ask_controller("leases")]
+
+
+@pytest.mark.parametrize("way", ["hostipc", "tcp"])
+def test_killed_container_frees_its_lease_within_a_second(hostipc: Cluster, way: str) -> None:
+    folder = "overlays/shm-hostipc/client" if way == "hostipc" else "base/client"
+    program = hostipc.run(
+        "faults",
+        "forever",
+        pod=pod_of(folder, "orion-client"),
+        environment=CLASSIC,
+        mounts=[hostipc.library()],
+    )
     program.expect("ready")
+    wait_for(lambda: states(hostipc) == ["active"], 30.0, "the lease at the controller")
+    (lease,) = hostipc.ask_controller("leases")
     program.kill()
     killed = time.time()
     assert hostipc.end_of_last_session() - killed < 1.0
+    assert hostipc.end_of_lease(lease["id"]) - killed < 1.0
+    assert hostipc.ask_controller("leases") == []
     assert hostipc.clients() == []
     program.finish()
+
+
+# --- UCX
+
+
+@pytest.mark.skipif(ucx_wheel.library() is None, reason="needs UCX (extra `ucx`)")
+def test_rdma_overlay_serves_a_pod_over_ucx(programs: Path) -> None:
+    """The settings of server and client there; the device is missing here, so UCX takes its tcp."""
+    server = pod_of("overlays/shm-hostipc", "orion-server", "rdma")
+    bridges = {
+        "UCX_TCP_BRIDGE_ENABLE": "y"
+    }  # this node has no other network, and UCX leaves them out
+    cluster = Cluster("shm-hostipc", programs, server, environment=bridges)
+    try:
+        cluster.start_controller()
+        pod = pod_of("overlays/rdma/client", "orion-client")
+        pod["containers"][0]["volumeMounts"] = []
+        environment = {
+            "ORION_CONTROLLER": f"{BRIDGE}:9123",
+            "ORION_TOKEN": "",  # the classic controller has no keys
+            "LD_LIBRARY_PATH": "",
+            "ORION_LIBUCP": str(ucx_wheel.library()),  # the image has Debian's
+        }
+        client, text = cluster.watch_vectoradd(
+            pod=pod, environment=environment, mounts=[cluster.library()]
+        )
+        assert client["transport"] == "ucx"
+        assert "ORION_TRANSPORT=ucx asks for it" in said_transport(text)
+    finally:
+        cluster.close()

@@ -14,6 +14,11 @@ RESTRICTED_VOLUMES = {
     "configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret",
 }  # fmt: skip
 SECCOMP = {"RuntimeDefault", "Localhost"}
+SELINUX_TYPES = {"", "container_t", "container_init_t", "container_kvm_t", "container_engine_t"}
+SAFE_SYSCTLS = {
+    "kernel.shm_rmid_forced", "net.ipv4.ip_local_port_range", "net.ipv4.ip_unprivileged_port_start",
+    "net.ipv4.tcp_syncookies", "net.ipv4.ping_group_range",
+}  # fmt: skip
 
 
 def containers(pod: dict[str, Any]) -> list[dict[str, Any]]:
@@ -34,10 +39,16 @@ def baseline(pod: dict[str, Any]) -> Iterator[str]:
             yield "seccomp Unconfined"
         if context.get("appArmorProfile", {}).get("type") == "Unconfined":
             yield "AppArmor Unconfined"
-        if context.get("sysctls"):
-            yield "sysctls"
-        if "windowsOptions" in context:
-            yield "windowsOptions"
+        for sysctl in context.get("sysctls", []):
+            if sysctl["name"] not in SAFE_SYSCTLS:
+                yield f"sysctl {sysctl['name']}"
+        if context.get("windowsOptions", {}).get("hostProcess"):
+            yield "hostProcess"
+        selinux = context.get("seLinuxOptions", {})
+        if selinux.get("type", "") not in SELINUX_TYPES:
+            yield f"SELinux type {selinux['type']}"
+        if selinux.get("user") or selinux.get("role"):
+            yield "SELinux user or role"
     for container in containers(pod):
         context = container.get("securityContext", {})
         if context.get("privileged"):

@@ -133,6 +133,26 @@ def test_controller_of_the_pool_is_restricted() -> None:
     assert list(pod_security.restricted(pods("tcp-pool")["controller"])) == []
 
 
+def test_server_of_the_pool_needs_what_the_default_one_does() -> None:
+    server, default = pods("tcp-pool")["server"], pods("shm-memfd")["server"]
+    assert list(pod_security.baseline(server)) == list(pod_security.baseline(default))
+    contexts = [pod["containers"][0]["securityContext"] for pod in (server, default)]
+    assert contexts[0] == contexts[1]
+
+
+def test_classic_server_and_controller_need_the_hosts_network_and_dev_shm_beside() -> None:
+    found = pods("shm-hostipc")
+    assert sorted(pod_security.baseline(found["server"])) == [
+        "hostNetwork",
+        "hostPath /dev/shm",
+        "hostPath /etc/machine-id",
+        "hostPath /run/orion",
+    ]
+    capabilities = found["server"]["containers"][0]["securityContext"]["capabilities"]
+    assert capabilities == {"drop": ["ALL"], "add": ["SETUID", "SETGID", "KILL", "CHOWN"]}
+    assert list(pod_security.restricted(found["controller"])) == ["hostNetwork"]
+
+
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_no_pod_is_privileged_or_sees_the_hosts_processes(overlay: str) -> None:
     for pod in pods(overlay).values():
@@ -155,6 +175,10 @@ def test_no_pod_is_privileged_or_sees_the_hosts_processes(overlay: str) -> None:
         ({"volumes": [{"name": "x", "hostPath": {"path": "/"}}]}, "hostPath /"),
         ({"volumes": [{"name": "x", "nfs": {}}]}, "volume nfs"),
         ({"securityContext": {"runAsUser": 0}}, "runAsNonRoot"),
+        ({"securityContext": {"seLinuxOptions": {"type": "spc_t"}}}, "SELinux type spc_t"),
+        ({"securityContext": {"seLinuxOptions": {"role": "x"}}}, "SELinux user or role"),
+        ({"securityContext": {"windowsOptions": {"hostProcess": True}}}, "hostProcess"),
+        ({"securityContext": {"sysctls": [{"name": "kernel.msgmax"}]}}, "sysctl kernel.msgmax"),
     ],
 )
 def test_the_levels_notice_what_they_forbid(change: dict[str, Any], found: str) -> None:
@@ -221,6 +245,9 @@ def test_every_object_says_what_it_is_and_what_it_needs(overlay: str) -> None:
             continue
         labels = template["metadata"]["labels"]
         assert labels["app.kubernetes.io/part-of"] == "orion"
+        if one["kind"] != "Job":
+            assert labels["app.kubernetes.io/managed-by"] == "kustomize"
+            assert labels["app.kubernetes.io/version"] == "0.1.0"
         selector = one["spec"].get("selector", {}).get("matchLabels", {})
         assert selector.items() <= labels.items()
         assert set(selector) <= {"app.kubernetes.io/name", "app.kubernetes.io/component"}

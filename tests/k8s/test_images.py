@@ -7,6 +7,7 @@ import configparser
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +62,31 @@ def test_the_build_gets_all_that_meson_reads() -> None:
     folders = set(re.findall(r"^subdir\('(\w+)'\)", text, re.MULTILINE))
     for folder in folders:
         assert any(source.split("/")[0] == folder for source in copied), folder
+
+
+def test_build_is_configured_from_the_copied_files_alone(tmp_path: Path) -> None:
+    """As the wheel is built there; every source that a meson.build names has to be in the image."""
+    source = tmp_path / "src"
+    stage = dockerfile.stages()["build"]
+    for name, target in stage.copies:
+        place = source / (name if target == "./" else target)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if (dockerfile.ROOT / name).is_dir():
+            shutil.copytree(dockerfile.ROOT / name, place)
+        else:
+            shutil.copy(dockerfile.ROOT / name, place)
+    (wheel,) = (run for run in stage.run if "pip wheel" in run)
+    options = re.findall(r"-Csetup-args=(\S+)", wheel)
+    assert options
+    meson = Path(sys.executable).with_name("meson")
+    path = f"{meson.parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        [meson, "setup", *options, tmp_path / "build", source],
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
 
 
 @pytest.mark.parametrize("name", FINAL)

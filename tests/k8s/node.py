@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import dockerfile
+from orion_server_fixtures import processes_of, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 VENV = Path(sys.executable).parent.parent
@@ -135,14 +136,20 @@ class Node:
         assert self.namespace.stdout is not None
         assert self.namespace.stdout.readline() == "ready\n"
         self.containers: list[Container] = []
-        self.podman("network", "create", "--subnet", "172.17.0.0/16", "--gateway", BRIDGE, "pods")
-        # the bridge is there as long as a container is
-        self.start(["sleep", "infinity"], ["--network", "pods"])
-        self._await_bridge()
+        try:
+            network = ("--subnet", "172.17.0.0/16", "--gateway", BRIDGE, "pods")
+            self.podman("network", "create", *network)
+            # the bridge is there as long as a container is
+            bridge = self.start(["sleep", "infinity"], ["--network", "pods"])
+            self._await_bridge(bridge)
+        except BaseException:
+            self.close()
+            raise
 
-    def _await_bridge(self) -> None:
+    def _await_bridge(self, container: Container) -> None:
         deadline = time.monotonic() + SECONDS
         while BRIDGE not in self.inside("ip", "-4", "-o", "addr").stdout:
+            assert container.process.poll() is None, container.log.read_text()
             assert time.monotonic() < deadline, "no bridge"
             time.sleep(0.02)
 
@@ -285,7 +292,8 @@ class Node:
         self._remove_folder()
 
     def _remove_folder(self) -> None:
-        """With what is mounted in it. podman tidies up after containers beside us, and mounts its storage for it."""
+        """With what is mounted in it, once podman has tidied up after its containers: it would make the folder anew."""
+        wait_for(lambda: not processes_of(f"{self.folder}/"), SECONDS, "podman's end")
         deadline = time.monotonic() + SECONDS
         while self.folder.exists():
             table = Path("/proc/self/mountinfo").read_text().splitlines()

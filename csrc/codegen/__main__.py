@@ -16,7 +16,7 @@ from .emit_client import emit_calls_c, emit_calls_h, emit_hand_h, emit_stubs_c, 
 from .emit_docs import emit_support
 from .emit_proc import emit_proc_c, emit_proc_h
 from .emit_server import emit_dispatch_c, emit_serve_h
-from .emit_tests import emit_wire_test
+from .emit_tests import emit_shapes_h, emit_wire_test
 from .emit_types import emit_cdef, emit_header, emit_map
 from .emit_wire import emit_blobs_h, emit_opcodes_c, emit_opcodes_h, emit_wire_h
 from .load import load
@@ -39,6 +39,7 @@ OUTPUTS: dict[str, Callable[[Spec], str]] = {
     "serve.h": emit_serve_h,
     "dispatch.c": emit_dispatch_c,
     "wire_test.c": emit_wire_test,
+    "shapes.h": emit_shapes_h,
     "libcuda.map": emit_map,
     "orion_cdef.txt": emit_cdef,
     "api-support.md": emit_support,

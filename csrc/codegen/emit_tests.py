@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""wire_test.c: for every operation the round trip of boundary values, truncation at every byte, and random bytes."""
+"""For tests: wire_test.c (for every operation the round trip of boundary values, truncation at every byte, and random
+bytes) and shapes.h (every operation's record as data, to make records of)."""
 
 from __future__ import annotations
 
 from .emit_wire import sent_parameters
-from .model import Entry, Spec
+from .model import Entry, Parameter, Spec
 from .text import WIRE_TYPES, banner, fill, wire_fields
 
 WIRE_TEST_C = """\
@@ -146,4 +147,79 @@ def emit_wire_test(spec: Spec) -> str:
         banner=banner("emit_tests"),
         operations="".join(test_text(e) for e in spec.operations),
         table="\n".join(f"    test_{e.name}," for e in spec.operations),
+    )
+
+
+SHAPES_H = """\
+$banner#ifndef ORION_GENERATED_SHAPES_H
+#define ORION_GENERATED_SHAPES_H
+
+#include <stdint.h>
+
+#include "orion_generated/opcodes.h"
+
+/* What a field of a record's fixed part means. BYTES and TEXT are the length of a part that follows it, in order. */
+typedef enum orion_meaning {
+  ORION_MEANING_NUMBER,
+  ORION_MEANING_ADDRESS,
+  ORION_MEANING_NEW,
+  ORION_MEANING_BYTES,
+  ORION_MEANING_TEXT,
+$handles
+} orion_meaning_t;
+
+typedef struct orion_shape_field {
+  uint16_t offset, bytes;
+  orion_meaning_t meaning;
+} orion_shape_field_t;
+
+typedef struct orion_shape {
+  orion_opcode_t opcode;
+  uint16_t waits; /* != 0: it names a reply slot */
+  uint16_t bytes; /* of the fixed part */
+  uint16_t count;
+  orion_shape_field_t fields[$most];
+} orion_shape_t;
+
+static const orion_shape_t orion_shapes[] = {
+$rows
+};
+
+#endif
+"""
+
+
+def meaning(entry: Entry, p: Parameter) -> str:
+    if p.form == "string":
+        return "TEXT"
+    if p.form == "handle":
+        return p.kind.tag
+    if p.form == "new":
+        return "NEW"
+    if any(t.form == "bytes_in" and t.argument == p.name for t in entry.tails):
+        return "BYTES"
+    return "ADDRESS" if p.kind.name == "device_ptr" else "NUMBER"
+
+
+def emit_shapes_h(spec: Spec) -> str:
+    rows = []
+    most = 1
+    for e in spec.operations:
+        fields, size = wire_fields(e)
+        known = [
+            f"{{{f.offset}, {WIRE_TYPES[f.wire][1]}, ORION_MEANING_{meaning(e, f.parameter)}}}"
+            for f in fields
+            if f.parameter is not None
+        ]
+        most = max(most, len(known))
+        waits = int(e.wire == "sync")
+        inner = f"{{{', '.join(known)}}}" if known else "{{0, 0, ORION_MEANING_NUMBER}}"
+        rows.append(f"  {{ORION_OP_{e.name}, {waits}, {size}, {len(known)}, {inner}}},")
+    tags = sorted({k.tag for k in spec.kinds.values() if k.form == "handle"})
+    return fill(
+        SHAPES_H,
+        banner=banner("emit_tests"),
+        handles="\n".join(f"  ORION_MEANING_{tag}," for tag in tags),
+        most=most,
+        rows="\n".join(rows),
     )

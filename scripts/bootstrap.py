@@ -31,6 +31,7 @@ SOURCES = (
     "tests/client",
     "tests/devices",
     "tests/ptx",
+    "tests/server",
     "tests/fuzz",
 )
 BUILD_FILES = ("pyproject.toml", "meson.build", "meson_options.txt", "tests/meson.build")

@@ -116,6 +116,7 @@ void *orion_handles_take(orion_handles_t *table, uint64_t wire)
 
 void orion_handles_forget(orion_handles_t *table, const void *gone)
 {
+    pthread_mutex_lock(&table->lock); /* else an index that is taken and claimed meanwhile would become free */
     for (uint32_t c = 0; c < table->chunks; c++) {
         entry_t *chunk = atomic_load_explicit(&table->chunk[c], memory_order_acquire);
         for (uint32_t i = 0; chunk && i < CHUNK; i++) {
@@ -125,4 +126,5 @@ void orion_handles_forget(orion_handles_t *table, const void *gone)
             atomic_store_explicit(&chunk[i].object, NULL, memory_order_release);
         }
     }
+    pthread_mutex_unlock(&table->lock);
 }

@@ -5,6 +5,7 @@
  */
 #include "worker/worker.h"
 
+#include "channel/wait.h"
 #include "orion_generated/serve.h"
 
 #include <stdio.h>
@@ -86,7 +87,11 @@ orion_status_t orion_worker_serve(orion_worker_t *w)
         if (status != ORION_OK)
             return status;
         orion_stats_add(&w->stats->calls, 1);
+        /* With membarrier this is a store, no more: orion_worker_pass() pays for the order. */
+        orion_store_relaxed(&w->turn, w->turn + 1);
+        orion_wake_order(w->membarrier);
         status = orion_dispatch(w, record);
+        orion_store_release(&w->turn, w->turn + 1); /* release: pairs with the acquire in orion_worker_pass() */
         if (status != ORION_OK) {
             snprintf(w->last_words, sizeof w->last_words,
                      "the client broke the protocol: record of operation %u (%u bytes) does not decode",

@@ -1,11 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Making and unmaking a worker, and the small services that the generated dispatch asks of it. */
+#include "base/atomic.h"
+#include "base/futex.h"
 #include "worker/broker.h"
 #include "worker/hand/hand.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+
+#define PASS_NS (50 * 1000)
 
 static const uint32_t most[ORION_HANDLE_KINDS] = {
     [ORION_HANDLE_STREAM] = ORION_STREAMS_MOST,
@@ -55,6 +60,8 @@ CUresult orion_worker_open(const orion_worker_config_t *config, orion_worker_t *
     w->line = config->line;
     pthread_mutex_init(&w->upload_lock, NULL);
     pthread_mutex_init(&w->opened_lock, NULL);
+    pthread_rwlock_init(&w->jobs, NULL);
+    w->membarrier = orion_membarrier_register();
     const orion_lease_t *lease = config->lease;
     /* with a lease the supervisor's word is the limit, and it may grow: the device has to have room for that */
     const uint64_t limit = lease ? UINT64_MAX : config->memory_limit;
@@ -133,6 +140,7 @@ void orion_worker_close(orion_worker_t *w)
     orion_ledger_fini(&w->ledger);
     pthread_mutex_destroy(&w->upload_lock);
     pthread_mutex_destroy(&w->opened_lock);
+    pthread_rwlock_destroy(&w->jobs);
     if (w->port)
         orion_port_close(w->port);
     free(w);
@@ -182,8 +190,27 @@ typedef struct {
 static void run_queued(void *arg)
 {
     queued_t *job = arg;
+    pthread_rwlock_rdlock(&job->worker->jobs);
     job->run(job->worker, (const orion_record_t *)job->record);
+    pthread_rwlock_unlock(&job->worker->jobs);
     free(job);
+}
+
+void orion_worker_alone(orion_worker_t *w)
+{
+    pthread_rwlock_unlock(&w->jobs); /* two that both want to be alone must not wait for each other */
+    pthread_rwlock_wrlock(&w->jobs);
+}
+
+void orion_worker_pass(orion_worker_t *w)
+{
+    const struct timespec pause = {.tv_nsec = PASS_NS};
+    /* pairs with orion_wake_order() in loop.c: the loop either sees what was taken out of the tables or is waited for */
+    if (!w->membarrier || !orion_membarrier_global())
+        orion_fence_full();
+    const uint32_t turn = orion_load_acquire(&w->turn); /* acquire: pairs with the release in loop.c */
+    while (turn % 2 && orion_load_acquire(&w->turn) == turn)
+        nanosleep(&pause, NULL);
 }
 
 orion_status_t orion_worker_queue(orion_worker_t *w, const orion_record_t *record,

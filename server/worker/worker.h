@@ -65,6 +65,9 @@ struct orion_worker {
     _Atomic uint32_t frees; /* accepted by the device and not finished */
     bool said_goodbye;
     _Atomic uint32_t failure_logged;
+    pthread_rwlock_t jobs; /* executor jobs hold it for reading: what they have found by a handle stays alive */
+    uint32_t turn;         /* atomic: odd while the loop serves a record; orion_worker_pass() */
+    bool membarrier;
     uint32_t since_room; /* records since the device's counters were last looked at */
     pthread_mutex_t upload_lock;
     uint64_t upload_bytes;
@@ -107,6 +110,12 @@ void orion_worker_close(orion_worker_t *worker);
 orion_status_t orion_worker_serve(orion_worker_t *worker);
 /* From any thread: makes orion_worker_serve return soon. */
 void orion_worker_stop(orion_worker_t *worker);
+
+/* From an executor job that frees what handles have named: from here to its end no other job runs, so that none has found
+ * it before. */
+void orion_worker_alone(orion_worker_t *worker);
+/* From an executor job: returns when the loop is done with the record that it may be serving now. */
+void orion_worker_pass(orion_worker_t *worker);
 
 /* [address, address + bytes) is memory of this session; likewise `height` rows. */
 bool orion_worker_owns(orion_worker_t *worker, uint64_t address, uint64_t bytes);

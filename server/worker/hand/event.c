@@ -2,15 +2,43 @@
 /* Events. */
 #include "worker/hand/hand.h"
 
+#include <stdlib.h>
+
 CUresult orion_serve_cuEventCreate(orion_worker_t *w, orion_event_t **phEvent, unsigned int Flags)
 {
     return w->ops->event_create(w->device, Flags, phEvent);
 }
 
+typedef struct {
+    orion_worker_t *worker;
+    orion_event_t *event;
+} gone_t;
+
+static void destroy_later(void *arg)
+{
+    gone_t *gone = arg;
+    orion_worker_t *w = gone->worker;
+    pthread_rwlock_wrlock(&w->jobs);
+    w->ops->event_destroy(w->device, gone->event);
+    pthread_rwlock_unlock(&w->jobs);
+    free(gone);
+}
+
+/* Its handle has gone, but a job that shares it may have found it before that. */
 CUresult orion_serve_cuEventDestroy_v2(orion_worker_t *w, orion_event_t *hEvent)
 {
-    w->ops->event_destroy(w->device, hEvent);
-    return CUDA_SUCCESS;
+    if (!orion_executor_busy(w->executor)) {
+        w->ops->event_destroy(w->device, hEvent);
+        return CUDA_SUCCESS;
+    }
+    gone_t *gone = malloc(sizeof *gone);
+    if (gone) {
+        *gone = (gone_t){w, hEvent};
+        if (orion_executor_submit(w->executor, 0, destroy_later, gone) == ORION_OK)
+            return CUDA_SUCCESS;
+        free(gone);
+    }
+    return CUDA_SUCCESS; /* it goes with the context */
 }
 
 CUresult orion_serve_cuEventRecord(orion_worker_t *w, orion_event_t *hEvent, orion_stream_t *hStream)

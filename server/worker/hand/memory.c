@@ -14,6 +14,7 @@ typedef struct {
     orion_stream_t *stream;
     uint64_t bytes;
     bool ordered; /* cuMemAllocAsync */
+    bool waited;  /* all earlier work has ended: any memory will do, and the stream may be gone */
 } request_t;
 
 static void answer(const request_t *r, CUresult result, CUdeviceptr dptr)
@@ -29,8 +30,8 @@ static CUresult allocate(const request_t *r, CUdeviceptr *dptr)
 {
     orion_worker_t *w = r->worker;
     uint64_t address;
-    const CUresult result = r->ordered ? w->ops->mem_alloc_async(w->device, r->stream, r->bytes, &address)
-                                       : w->ops->mem_alloc(w->device, r->bytes, &address);
+    const CUresult result = r->ordered && !r->waited ? w->ops->mem_alloc_async(w->device, r->stream, r->bytes, &address)
+                                                     : w->ops->mem_alloc(w->device, r->bytes, &address);
     if (result != CUDA_SUCCESS)
         return result;
     const orion_range_t range = {.base = address, .bytes = r->bytes, .charged = r->bytes, .kind = ORION_RANGE_HEAP};
@@ -69,6 +70,7 @@ static CUresult serve_alloc(const request_t *r)
     if (!later)
         return result;
     *later = *r;
+    later->waited = true;
     if (w->ops->synchronize_notify(w->device, allocate_again, later) == CUDA_SUCCESS)
         return ORION_DEFERRED;
     free(later);

@@ -181,7 +181,9 @@ CUresult orion_serve_orionModuleNames(orion_worker_t *w, orion_module_t *module,
 
 CUresult orion_serve_cuModuleUnload(orion_worker_t *w, orion_module_t *hmod)
 {
+    orion_worker_alone(w); /* nobody compiles for it any more */
     forget_functions(w, hmod);
+    orion_worker_pass(w); /* and the loop has launched what it had found */
     w->ops->module_unload(w->device, hmod);
     return CUDA_SUCCESS;
 }

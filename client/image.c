@@ -93,6 +93,9 @@ orion_image_status_t orion_image_read(orion_image_t *image, const void *code, si
         return orion_image_fail(image, ORION_IMAGE_INVALID, "module image is shorter than four bytes");
     switch (orion_read_u32(code)) {
     case ORION_FATBIN_WRAPPER_MAGIC:
+        if (limit != SIZE_MAX) /* it came from a file: the addresses in it are nobody's */
+            return orion_image_fail(image, ORION_IMAGE_INVALID,
+                                    "file begins with a fatbin wrapper, which only a running program can have");
         return orion_fatbin_wrapper_read(image, code, target);
     case ORION_FATBIN_MAGIC:
         return orion_fatbin_read(image, code, limit, target);

@@ -195,6 +195,18 @@ static void wrappers_are_followed(void)
     orion_image_fini(&image);
 }
 
+/* In a file the addresses of a wrapper are whatever somebody wrote there. */
+static void a_file_has_no_wrapper(void)
+{
+    const uint8_t bytes[24] = {0xb1, 0x43, 0x62, 0x46, 1};
+    orion_image_t image;
+    for (size_t n = 4; n <= sizeof bytes; n += 4) {
+        CHECK(orion_image_read(&image, place(bytes, n), n, sm80) == ORION_IMAGE_INVALID);
+        CHECK(strstr(image.why, "wrapper"));
+        orion_image_fini(&image);
+    }
+}
+
 /* A cubin with a section in the middle and program headers at its end. */
 static size_t make_cubin(uint8_t *bytes)
 {
@@ -255,5 +267,5 @@ static void damaged_images_never_crash(void)
 
 CHECK_MAIN(CASE(ptx_ends_at_its_nul), CASE(text_that_is_no_ptx_is_refused), CASE(fatbin_is_reduced_to_candidates),
            CASE(newer_ptx_is_sent_only_without_older), CASE(fatbin_without_candidates_has_no_binary),
-           CASE(truncated_fatbin_is_refused_at_every_length), CASE(wrappers_are_followed),
+           CASE(truncated_fatbin_is_refused_at_every_length), CASE(wrappers_are_followed), CASE(a_file_has_no_wrapper),
            CASE(cubin_is_as_long_as_its_furthest_header), CASE(damaged_images_never_crash))

@@ -17,7 +17,7 @@ help:
 	@echo "make bench      builds, installs the peers, measures Orion and them in one run (ARGS='-k ucx' selects)"
 	@echo "make lint       ruff, mypy --strict, clang-format (make format repairs)"
 	@echo "make sanitize   C tests under AddressSanitizer and UndefinedBehaviorSanitizer, the ring under ThreadSanitizer"
-	@echo "make fuzz       decoders against random input, under the sanitizers (SECONDS=60 each)"
+	@echo "make fuzz       decoders against hostile input under the sanitizers, by libFuzzer where clang has it (SECONDS=60 each)"
 	@echo "make soak       KILLS=10000 kills at random instants, ROUNDS=100 of killing who leases and serves in every order,"
 	@echo "                WORDS=100000000 hostile words, larger models,"
 	@echo "                EXAMPLES=50 times the made-up examples of make test, new ones each time"
@@ -69,8 +69,9 @@ sanitize: $(SANITIZE)/build.ninja
 	@$(BOOTSTRAP) test
 	$(BIN)/meson test -C build/venv --print-errorlogs --suite tsan
 
-fuzz: $(SANITIZE)/build.ninja
-	ORION_FUZZ_SECONDS=$(SECONDS) $(BIN)/meson test -C $(SANITIZE) --print-errorlogs --suite fuzz --timeout-multiplier 0 $(ARGS)
+fuzz:
+	@$(BOOTSTRAP) --no-build test
+	@$(BIN)/python scripts/fuzz.py --seconds $(SECONDS) $(ARGS)
 
 soak:
 	@$(BOOTSTRAP) test

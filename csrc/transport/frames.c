@@ -105,8 +105,10 @@ int orion_frames_room(orion_frames_t *frames, struct iovec room[2])
 void orion_frames_received(orion_frames_t *frames, size_t bytes)
 {
     uint32_t to_body = bytes < frames->body_left ? (uint32_t)bytes : frames->body_left;
-    frames->body += to_body;
-    frames->body_left -= to_body;
+    if (to_body > 0) { /* there may be no body at all, and nothing may be added to nowhere */
+        frames->body += to_body;
+        frames->body_left -= to_body;
+    }
     frames->end += (uint32_t)(bytes - to_body);
 }
 

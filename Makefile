@@ -16,7 +16,7 @@ help:
 	@echo "make test       builds, then runs all tests (ARGS=... goes to pytest)"
 	@echo "make bench      builds, installs the peers, measures Orion and them in one run (ARGS='-k ucx' selects)"
 	@echo "make lint       ruff, mypy --strict, clang-format (make format repairs)"
-	@echo "make sanitize   C tests under AddressSanitizer and UndefinedBehaviorSanitizer, the ring under ThreadSanitizer"
+	@echo "make sanitize   C tests under AddressSanitizer and UndefinedBehaviorSanitizer, channels and sessions under ThreadSanitizer"
 	@echo "make fuzz       decoders against hostile input under the sanitizers, by libFuzzer where clang has it (SECONDS=60 each)"
 	@echo "make soak       KILLS=10000 kills at random instants, ROUNDS=100 of killing who leases and serves in every order,"
 	@echo "                WORDS=100000000 hostile words, larger models,"

@@ -40,6 +40,15 @@ static orion_status_t refuse(orion_ring_consumer_t *ring, const char *complaint)
 /* Payloads are a multiple of 8 and mostly below 64 bytes: no call for those. */
 static inline void copy_payload(uint8_t *to, const uint8_t *from, uint32_t bytes)
 {
+#ifdef __SANITIZE_THREAD__
+    /* A producer that breaks the rules may write here meanwhile, and what it gets is a torn record of its own, which is
+     * checked after this. Aligned words are all that the copy asks of the hardware; ThreadSanitizer has to be told. */
+    for (uint32_t i = 0; i < bytes; i += 8) {
+        uint64_t word = orion_load_relaxed((const uint64_t *)(const void *)(from + i));
+        __builtin_memcpy(to + i, &word, sizeof(word));
+    }
+    return;
+#endif
     if (bytes > 256) {
         memcpy(to, from, bytes);
         return;

@@ -304,6 +304,9 @@ void orion_port_reply(orion_port_t *port, uint32_t slot, uint32_t sequence, int3
     if (bytes > ORION_REPLY_DATA)
         bytes = ORION_REPLY_DATA;
     orion_reply_t *reply = orion_reply_slot(port->reply, slot);
+#ifdef __SANITIZE_THREAD__ /* the thread that answered here last is ordered before us by way of the client */
+    (void)orion_load_acquire(&reply->sequence);
+#endif
     /* The client looks at the first line all the time: it is written last and in one go, so that it is not taken away
    * from us in between. */
     if (bytes > ORION_REPLY_INLINE) {

@@ -28,6 +28,7 @@
 #define HOSTILE_ADOPTED 0x200000000000ull /* where the supervisor lets memory be adopted */
 #define HOSTILE_ADOPTED_BYTES (64ull << 20)
 #define HOSTILE_RECORD_MOST 1024u
+#define HOSTILE_SLOT 100u /* whose answers nobody reads; programs use 0 to 3 */
 
 static const char hostile_ptx[] = ".version 7.0\n.target sm_80\n.address_size 64\n"
                                   ".visible .global .align 4 .u32 counter[4];\n"
@@ -192,7 +193,7 @@ static inline void hostile_send(hostile_t *h, uint16_t opcode, uint16_t slot, co
 static inline void hostile_serve(hostile_t *h)
 {
     hostile_hear(h);
-    hostile_send(h, ORION_OP_orionGoodbye, 0, NULL, 0);
+    hostile_send(h, ORION_OP_orionGoodbye, HOSTILE_SLOT, NULL, 0);
     while (!h->worker->said_goodbye && !h->over) {
         const uint64_t served = atomic_load(&h->stats.calls);
         const orion_status_t status = orion_worker_serve(h->worker);

@@ -39,10 +39,11 @@ typedef struct echo_worker {
     void *self;
     pthread_t thread;
     uint32_t stop;
+    uint32_t answering; /* atomic: threads that answer slowly and may be using the port */
 } echo_worker_t;
 
 typedef struct slow_answer {
-    orion_port_t *port;
+    echo_worker_t *worker;
     uint32_t slot, sequence, us;
 } slow_answer_t;
 
@@ -56,9 +57,17 @@ static void *answer_slowly(void *arg)
 {
     slow_answer_t *slow = arg;
     sleep_us(slow->us);
-    orion_port_reply(slow->port, slow->slot, slow->sequence, 0, 0, &slow->us, sizeof(slow->us));
+    orion_port_reply(slow->worker->port, slow->slot, slow->sequence, 0, 0, &slow->us, sizeof(slow->us));
+    (void)orion_fetch_sub(&slow->worker->answering, 1); /* releases: pairs with the acquire in close_port */
     free(slow);
     return NULL;
+}
+
+static void close_port(echo_worker_t *w)
+{
+    while (orion_load_acquire(&w->answering) != 0)
+        sleep_us(100);
+    orion_port_close(w->port);
 }
 
 static void send_notice(echo_worker_t *w, const orion_notice_t *notice, int fd)
@@ -183,9 +192,13 @@ static int serve_record(echo_worker_t *w, const orion_record_t *r)
         pthread_t thread;
         if (slow == NULL)
             return 0;
-        *slow = (slow_answer_t){w->port, r->slot, r->sequence, orion_cursor_get_u32(&c)};
-        if (pthread_create(&thread, NULL, answer_slowly, slow) != 0)
+        *slow = (slow_answer_t){w, r->slot, r->sequence, orion_cursor_get_u32(&c)};
+        (void)orion_fetch_add(&w->answering, 1);
+        if (pthread_create(&thread, NULL, answer_slowly, slow) != 0) {
+            (void)orion_fetch_sub(&w->answering, 1);
+            free(slow);
             return 0;
+        }
         (void)pthread_detach(thread);
         return 1;
     }
@@ -303,7 +316,7 @@ orion_status_t echo_serve(int socket, int devshm)
     }
     if (status == ORION_OK)
         status = loop(&w);
-    orion_port_close(w.port);
+    close_port(&w);
     return status;
 }
 
@@ -362,7 +375,7 @@ static void twin_stop(void *worker)
     orion_store_release(&w->stop, 1); /* release: pairs with the acquire in loop */
     orion_port_wake(w->port);
     (void)pthread_join(w->thread, NULL);
-    orion_port_close(w->port);
+    close_port(w);
     free(w);
 }
 

@@ -57,7 +57,7 @@ static void use(target_t *t, const orion_record_t *record)
     uint8_t *chunk = orion_port_stage(t->port, index);
     MUST((chunk != NULL) == (index < ORION_STAGE_COUNT));
     if (chunk != NULL)
-        chunk[ORION_STAGE_BYTES - 1] = 1;
+        orion_store_relaxed(&chunk[ORION_STAGE_BYTES - 1], 1);
     orion_port_stage_done(t->port, index, sum);
     (void)orion_port_event(t->port, payload, bytes);
     t->records++;
@@ -157,14 +157,16 @@ typedef struct race {
 static void *scribble_on(void *arg)
 {
     race_t *race = arg;
-    target_t mine = *race->t;
-    mine.random = 99;
+    target_t mine = {.command = race->t->command, .random = 99};
     while (orion_load_relaxed(&race->stop) == 0) {
         for (int i = 0; i < 64; i++)
             scribble(&mine);
         uint64_t bytes = 64 + (check_random(&mine.random) & 0x1f8);
         orion_record_t header = {(uint32_t)bytes, 3, 1, 1, 7};
-        memcpy(mine.command + ORION_COMMAND_RING_OFFSET, &header, sizeof(header));
+        uint64_t words[2], *ring = (uint64_t *)(void *)(mine.command + ORION_COMMAND_RING_OFFSET);
+        memcpy(words, &header, sizeof(header));
+        orion_store_relaxed(&ring[0], words[0]);
+        orion_store_relaxed(&ring[1], words[1]);
         orion_store_release(&((orion_command_control_t *)mine.command)->head, (uint32_t)bytes);
     }
     return NULL;

@@ -150,16 +150,20 @@ class HoldingProgram:
 
     def ready(self) -> dict[str, Any]:
         """What it says when it has its vGPU, or why it has none."""
-        return self._hear()
+        return self.hear()
 
     def do(self, request: str) -> dict[str, Any]:
         """One of the requests that holding_program.py knows."""
+        self.tell(request)
+        return self.hear()
+
+    def tell(self, request: str) -> None:
+        """The same, without waiting for its answer."""
         assert self.process.stdin is not None
         self.process.stdin.write(request + "\n")
         self.process.stdin.flush()
-        return self._hear()
 
-    def _hear(self) -> dict[str, Any]:
+    def hear(self) -> dict[str, Any]:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line, self.process.communicate()[1]

@@ -2,7 +2,7 @@
 """A small CUDA program: takes a device, says how much memory it may have, and does what it is told until it ends.
 
 Each line of input is a word and perhaps a number: `info`, `alloc BYTES`, `burn BLOCKS` (of about a millisecond each,
-not waited for). An empty line, or none any more, ends it.
+not waited for), `wait` (until all is done). An empty line, or none any more, ends it.
 """
 
 from __future__ import annotations
@@ -45,6 +45,9 @@ class Program:
         self.burner = burner
         burner.launch(blocks, BURN_ROUNDS)
         return {"result": 0}
+
+    def wait(self) -> dict[str, int]:
+        return {"result": self.cuda.cuCtxSynchronize()}
 
 
 def main() -> None:

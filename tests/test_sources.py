@@ -75,3 +75,27 @@ def test_no_file_names_a_machine() -> None:
         and (match := path_of_a_machine.search(path.read_text(encoding="utf-8", errors="replace")))
     ]
     assert not wrong, "\n".join(wrong)
+
+
+# The calendar is set by people and by NTP. It may be shown; nothing may be measured by it.
+CALENDAR = re.compile(
+    r"\btime\.time\b|CLOCK_REALTIME\b|\bgettimeofday\(|datetime\.now\b|Date\.now\b"
+)
+SHOWN = {
+    "k8s/orion_elect/election.py": "renewTime of a Lease; its age is measured by another clock",
+    "server/devices/cpu/runtime.c": "%globaltimer begins with it",
+    "server/orion_server/allocations.py": "when a container's vGPUs were given",
+    "server/orion_server/session.py": "when a program has come",
+    "server/orion_server/supervisor.py": "when a server has started",
+}
+
+
+def test_nothing_is_measured_by_the_calendar() -> None:
+    found = {}
+    for path in tracked():
+        name = str(path.relative_to(ROOT))
+        if name.startswith(tuple(f"{room}/" for room in (*ROOMS, "k8s"))):
+            count = len(CALENDAR.findall(path.read_text(encoding="utf-8")))
+            if count:
+                found[name] = count
+    assert found == dict.fromkeys(SHOWN, 1), "once in each of these, and nowhere else"

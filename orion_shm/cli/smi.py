@@ -80,7 +80,7 @@ def show(merged: dict[str, Any], as_json: bool) -> None:
     devices_table(merged["devices"]).print()
     print()
     if merged["clients"]:
-        clients_table(merged["clients"], time.time()).print()
+        clients_table(merged["clients"]).print()
     else:
         print("No program uses these devices.")
 
@@ -144,7 +144,7 @@ def devices_table(devices: Sequence[dict[str, Any]]) -> Table:
     return table
 
 
-def clients_table(clients: Sequence[dict[str, Any]], now: float) -> Table:
+def clients_table(clients: Sequence[dict[str, Any]]) -> Table:
     """One row for each program."""
     table = Table(
         ("session", RIGHT),
@@ -179,6 +179,6 @@ def clients_table(clients: Sequence[dict[str, Any]], now: float) -> Table:
             client["kernels"],
             format_bytes(client["bytes"]),
             client["transport"],
-            format_seconds(max(0.0, now - client["connected"])),
+            format_seconds(client["seconds"]),
         )
     return table

@@ -14,7 +14,6 @@ import argparse
 import os
 import signal
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
@@ -185,7 +184,7 @@ def show_live(server: Embedded, stop: Stop) -> bool:
 
     def picture() -> Group:
         status = with_server(status_of(server))
-        clients = clients_table(status["clients"], time.time()).rich()
+        clients = clients_table(status["clients"]).rich()
         uptime = format_seconds(float(status["server"]["uptime"]))
         counted = status["totals"]
         line = f"up {uptime}, {counted['sessions']} programs, {counted['kernels']} kernels so far"

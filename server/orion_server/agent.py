@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from .clocks import boot_id
 from .errors import OrionServerError
 from .lease_tokens import decode_id, key_id
 from .paths import control_path
@@ -129,10 +130,6 @@ def server_name(status: dict[str, Any]) -> str:
     import zlib
 
     return f"{socket.gethostname()}:{zlib.crc32(status['server']['address'].encode()):08x}"
-
-
-def boot_id() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
 def report_of(status: dict[str, Any], boot: str, sequence: int, address: str) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from . import errors, wire
+from .clocks import Instant
 from .errors import OrionServerError, Refusal
 from .ledger import Device, Lease, open_lease, reserve
 from .limits import Policy, limits_of_wishes
@@ -50,7 +51,8 @@ class Allocation:
     slots: tuple[int, ...]  # vGPUs of the device, rising
     directory: Path
     secret: str = field(default_factory=lambda: secrets.token_hex(16))
-    created: float = field(default_factory=time.time)
+    created: float = field(default_factory=time.time)  # for people
+    begun: Instant = field(default_factory=Instant.now)
     memory: int | None = None  # bytes for all its processes; None: the slots' share of the device
     labels: dict[str, str] = field(default_factory=dict)  # whose it is, as the kubelet says
     listener: socket.socket | None = None
@@ -112,7 +114,7 @@ class Allocation:
             "vgpus": {self.device.uuid: list(self.slots)},
             "memory": self.budget(),
             "labels": self.labels,
-            "age": time.time() - self.created,
+            "age": self.begun.age(),
             "sessions": sessions,
         }
 
@@ -181,7 +183,7 @@ class Allocations:
         secret = str(found["token"]).partition(".")[2]
         return Allocation(
             self._device, tuple(sorted(slots)), directory, secret, float(found["created"]),
-            found["memory"], labels,
+            Instant.read(found.get("begun")), found["memory"], labels,
         )  # fmt: skip
 
     def close(self) -> None:
@@ -325,6 +327,7 @@ class Allocations:
             "endpoint": self._endpoint(),
             "token": f"{allocation.id}.{allocation.secret}",
             "created": allocation.created,
+            "begun": allocation.begun.record(),
             "memory": allocation.memory,
             "labels": allocation.labels,
         }

@@ -169,7 +169,6 @@ def status(supervisor: Supervisor) -> dict[str, Any]:
     device = supervisor.device
     live = [s for s in supervisor.sessions if s.state is not State.ENDED]
     rows = [row_of(supervisor, s) for s in live]
-    now = time.time()
     return {
         "schema": SCHEMA,
         "server": {
@@ -177,7 +176,7 @@ def status(supervisor: Supervisor) -> dict[str, Any]:
             "pid": os.getpid(),
             "version": version(),
             "started": supervisor.started,
-            "uptime": now - supervisor.started,
+            "uptime": time.monotonic() - supervisor.since,
             "state": state_of(supervisor),
             "waiting": len(supervisor.waiting),
             "bind": supervisor.endpoint,

@@ -50,7 +50,7 @@ class Session:
     lease: Lease
     transport: int
     allocation: Allocation | None = None  # whose container it is
-    connected: float = field(default_factory=time.time)
+    connected: float = field(default_factory=time.time)  # for people
     state: State = State.STARTING
     client_pidfd: int = -1
     reply_fd: int = -1
@@ -103,6 +103,11 @@ class Session:
         if self.allocation is not None:
             return f"container-{self.allocation.id}"
         return None if self.uid < 0 else str(self.uid)
+
+    @property
+    def seconds(self) -> float:
+        """For how long it has been here, or was."""
+        return (self.ended or time.monotonic()) - self.since
 
     def counters(self) -> Counters:
         if self.state is not State.ENDED:
@@ -177,7 +182,7 @@ class Session:
             return
         self.counters()
         self.state = State.ENDED
-        self.ended = time.time()
+        self.ended = time.monotonic()
         for address, size in list(self.lease.extents.items()):
             self.release_extent(address, size)
         self.lease.close()
@@ -219,7 +224,7 @@ class Session:
             "kernels": counters.kernels,
             "transport": "tls" if self.tls else wire.TRANSPORT_NAMES.get(self.transport, "?"),
             "connected": self.connected,
-            "seconds": round((time.time() if alive else self.ended) - self.connected, 6),
+            "seconds": round(self.seconds, 6),
             "state": self.state.value,
             "error": self.error,
             "allocation": self.allocation.id if self.allocation else None,

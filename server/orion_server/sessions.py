@@ -319,7 +319,7 @@ class Sessions:
         log.info(
             "client %d has ended after %.1f s: %d calls, %d kernels, %.1f MiB copied",
             session.id,
-            session.ended - session.connected,
+            session.seconds,
             counters.calls,
             counters.kernels,
             counters.bytes / (1 << 20),

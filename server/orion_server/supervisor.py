@@ -47,7 +47,8 @@ class Supervisor:
         self.config = config
         # a GPU's memory is known when its driver has been asked
         self.memory = config.memory or (1 << 50 if config.device == "cuda" else default_memory())
-        self.started = time.time()
+        self.started = time.time()  # for people
+        self.since = time.monotonic()
         self.loop = Loop()
         self.sessions = Sessions(self)
         self.device = Device(

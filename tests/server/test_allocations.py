@@ -16,6 +16,7 @@ from orion_raw_client import RawClient, Refused
 from orion_server import errors
 from orion_server.agent import report_of
 from orion_server.allocations import identity
+from orion_server.clocks import boot_id
 from orion_server.errors import OrionServerError
 from orion_server.paths import allocations_path
 from orion_server.status import query
@@ -226,6 +227,28 @@ def test_allocations_outlive_their_server(make_server: Callable[..., Server]) ->
         assert (again["labels"], again["memory"]) == ({"namespace": "ml"}, 64 * MIB)
         with RawClient(door(row)) as here:
             assert here.welcome.memory_limit == 64 * MIB
+    finally:
+        second.stop()
+
+
+@pytest.mark.parametrize(
+    "begun", [None, {"boot": "an earlier one", "seconds": 1.0}, {"seconds": -1}]
+)
+def test_age_that_nobody_knows_begins_anew(
+    make_server: Callable[..., Server], begun: object
+) -> None:
+    """After a reboot, or a server of an earlier release: nobody is taken for older than he is."""
+    first = make_server("--device", "null", "--memory", "256M", "--vgpu", "8")
+    row = Plugin(first).allocate(3)
+    file = Path(row["directory"], "allocation.json")
+    first.stop()
+    document = json.loads(file.read_text())
+    assert document["begun"]["boot"] == boot_id()
+    document |= {"created": 0.0, "begun": begun}
+    file.write_text(json.dumps(document))
+    second = Server(first.folder, "--device", "null", "--memory", "256M", "--vgpu", "8")
+    try:
+        assert 0 <= Plugin(second).rows()[row["id"]]["age"] < 60
     finally:
         second.stop()
 

@@ -6,6 +6,7 @@
 
 #include <inttypes.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -66,9 +67,19 @@ int64_t orion_cpu_clock(void)
     return now(CLOCK_MONOTONIC);
 }
 
+/* The calendar's time at the first reading, and from then on what has passed: a kernel that waits by it does not hang
+ * when somebody sets the clock. The atomic guards itself alone. */
 int64_t orion_cpu_globaltimer(void)
 {
-    return now(CLOCK_REALTIME);
+    static _Atomic int64_t first;
+    int64_t offset = atomic_load_explicit(&first, memory_order_relaxed);
+
+    if (offset == 0) {
+        const int64_t mine = now(CLOCK_REALTIME) - now(CLOCK_MONOTONIC);
+        if (atomic_compare_exchange_strong(&first, &offset, mine))
+            offset = mine;
+    }
+    return offset + now(CLOCK_MONOTONIC);
 }
 
 void orion_cpu_pause(void)

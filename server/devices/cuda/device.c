@@ -138,10 +138,14 @@ static void locks_init(orion_device_t *device)
 {
     pthread_mutex_t *locks[] = {&device->submit_lock, &device->lock, &device->memory_lock, &device->module_lock};
     pthread_cond_t *conditions[] = {&device->work, &device->carry, &device->parked, &device->returned};
+    pthread_condattr_t monotonic; /* the calendar may be set while the watcher sleeps */
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     for (size_t i = 0; i < 4; i++) {
         pthread_mutex_init(locks[i], NULL);
-        pthread_cond_init(conditions[i], NULL);
+        pthread_cond_init(conditions[i], &monotonic);
     }
+    pthread_condattr_destroy(&monotonic);
 }
 
 static void device_free(orion_device_t *device)

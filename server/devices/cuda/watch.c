@@ -345,8 +345,8 @@ void *orion_cuda_watcher(void *self)
             pthread_mutex_lock(&device->lock);
         } else {
             struct timespec until;
-            clock_gettime(CLOCK_REALTIME, &until);
-            until.tv_sec++; /* a missed signal costs a second, not the session */
+            clock_gettime(CLOCK_MONOTONIC, &until); /* the condition's clock, see device.c */
+            until.tv_sec++;                         /* a missed signal costs a second, not the session */
             device->watcher_idle = true;
             pthread_cond_timedwait(&device->work, &device->lock, &until);
             device->watcher_idle = false;

@@ -366,7 +366,7 @@ class Ledger:
             self._say("draining" if report.draining else "open", "it says so", server=server.id)
         devices = {d.index: d for d in report.devices}
         changed, server.devices = devices != server.devices, devices
-        server.uses = report.uses
+        server.uses, server.totals = report.uses, report.totals
         self.changed_servers.add(server.id)
         self._reconcile(server, report)
         if changed:

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """/metrics: what servers reported and what was decided, in Prometheus' text format.
 
-Labels of a vGPU are server, device (its uuid), lease, pod and command: as many series as programs run at a time, which
-is bounded by the vGPUs there are.
+There are as many series of vGPUs as programs run at a time, which is bounded by the vGPUs there are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
 
+from orion_server import families
 from orion_server.control import version
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -16,10 +18,28 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from . import views
+from .model import Server, Use
 from .service import Service
 
-VGPU = ("server", "device", "lease", "session", "pod", "command", "transport")
-DEVICE = ("server", "device", "index", "kind")
+SERVER = ("server",)
+VGPU = (*SERVER, *families.VGPU)
+DEVICE = (*SERVER, *families.DEVICE)
+# What leases promise, which servers know nothing of.
+OF_LEASES = (
+    families.Family(
+        "orion_device_memory_leased_bytes", "Device memory that leases may use", "memory_leased"
+    ),
+    families.Family(
+        "orion_device_vgpus_leased",
+        "vGPUs that are leased, in use, or kept for containers",
+        "vgpus_leased",
+    ),
+    families.Family(
+        "orion_device_ratio_leased_percent",
+        "Part of the device's time that is leased",
+        "ratio_leased",
+    ),
+)
 
 
 def render(service: Service) -> bytes:
@@ -33,79 +53,58 @@ class Snapshot(Collector):
         self._service = service
 
     def collect(self) -> Iterator[Metric]:
-        yield from self._vgpus()
+        yield from self._servers()
         yield from self._devices()
+        yield from self._vgpus()
         yield from self._controller()
 
+    def _servers(self) -> Iterator[Metric]:
+        servers = self._service.ledger.servers.values()
+        yield families.is_up(SERVER, [([s.id], s.live) for s in servers])
+        totals = [([s.id], asdict(s.totals)) for s in servers]
+        yield from families.fill(families.OF_SERVERS, SERVER, totals)
+
     def _vgpus(self) -> Iterator[Metric]:
-        gauges = {
-            "memory_used": GaugeMetricFamily(
-                "orion_vgpu_memory_bytes", "Device memory that a program holds", labels=VGPU
-            ),
-            "memory_limit": GaugeMetricFamily(
-                "orion_vgpu_memory_limit_bytes", "The most that it may hold", labels=VGPU
-            ),
-            "ratio": GaugeMetricFamily(
-                "orion_vgpu_ratio_percent", "Its part of the device's time, 0: equal", labels=VGPU
-            ),
-        }
-        counters = {
-            "busy_seconds": CounterMetricFamily(
-                "orion_vgpu_busy_seconds", "Time that the device worked for it", labels=VGPU
-            ),
-            "calls": CounterMetricFamily(
-                "orion_vgpu_calls", "CUDA calls that its worker has served", labels=VGPU
-            ),
-            "copied": CounterMetricFamily(
-                "orion_vgpu_copied_bytes", "Bytes that its copies have moved", labels=VGPU
-            ),
-            "kernels": CounterMetricFamily(
-                "orion_vgpu_kernels", "Kernels that have run for it", labels=VGPU
-            ),
-        }
-        for server in self._service.ledger.servers.values():
-            for use in server.uses:
-                device = server.devices.get(use.device)
-                labels = [
-                    server.id,
-                    device.uuid if device else str(use.device),
-                    views.lease_id(use.lease) if use.lease else "",
-                    str(use.session),
-                    views.pod_of(self._service, use),
-                    use.client.command,
-                    use.transport,
-                ]
-                for name, gauge in gauges.items():
-                    gauge.add_metric(labels, getattr(use, name))
-                for name, counter in counters.items():
-                    counter.add_metric(labels, getattr(use, name))
-        yield from gauges.values()
-        yield from counters.values()
+        rows = [
+            (self._labels(server, use), counted(use))
+            for server in self._service.ledger.servers.values()
+            for use in server.uses
+        ]
+        yield from families.fill(families.OF_VGPUS, VGPU, rows)
+        yield families.latencies(VGPU, rows)
+
+    def _labels(self, server: Server, use: Use) -> list[str]:
+        device = server.devices.get(use.device)
+        return [
+            server.id,
+            device.uuid if device else str(use.device),
+            str(use.session),
+            views.lease_id(use.lease) if use.lease else "",
+            views.pod_of(self._service, use),
+            use.client.command,
+            use.transport,
+            use.mode,
+        ]
 
     def _devices(self) -> Iterator[Metric]:
-        families = {
-            name: GaugeMetricFamily(f"orion_device_{name}", text, labels=DEVICE)
-            for name, text in (
-                ("memory_bytes", "Device memory"),
-                ("memory_leased_bytes", "Device memory that leases may use"),
-                ("memory_used_bytes", "Device memory that programs hold"),
-                ("vgpus", "vGPUs of the device"),
-                ("vgpus_leased", "vGPUs that are leased, in use, or kept for containers"),
-                ("ratio_leased_percent", "Part of the device's time that is leased"),
-            )
-        }
-        for d in views.devices(self._service):
-            labels = [d.server, d.uuid, str(d.index), d.kind]
-            for name, value in (
-                ("memory_bytes", d.memory),
-                ("memory_leased_bytes", d.memory_leased),
-                ("memory_used_bytes", d.memory_used),
-                ("vgpus", d.vgpus),
-                ("vgpus_leased", d.vgpus_leased),
-                ("ratio_leased_percent", d.ratio_leased),
-            ):
-                families[name].add_metric(labels, value)
-        yield from families.values()
+        servers, rows = self._service.ledger.servers, []
+        for view in views.devices(self._service):
+            server = servers[view.server]
+            device = server.devices[view.index]
+            known = {
+                "memory_total": device.memory,
+                "memory_used": view.memory_used,
+                "memory_granted": device.memory_granted,
+                "memory_promised": device.memory_promised,
+                "threads": device.threads,
+                "vgpus": device.slots,
+                "clients": sum(use.device == device.index for use in server.uses),
+                "memory_leased": view.memory_leased,
+                "vgpus_leased": view.vgpus_leased,
+                "ratio_leased": view.ratio_leased,
+            }
+            rows.append(([server.id, device.uuid, str(device.index), device.kind], known))
+        yield from families.fill((*families.OF_DEVICES, *OF_LEASES), DEVICE, rows)
 
     def _controller(self) -> Iterator[Metric]:
         service, ledger = self._service, self._service.ledger
@@ -138,3 +137,9 @@ class Snapshot(Collector):
         for (kind, refused), count in sorted(service.decisions.items()):
             decisions.add_metric([kind, refused], count)
         yield decisions
+
+
+def counted(use: Use) -> dict[str, Any]:
+    """A session as families.OF_VGPUS wants it."""
+    latency = {"buckets": use.latency, "seconds": use.latency_seconds}
+    return {**vars(use), "bytes": use.copied, "launch_latency": latency}

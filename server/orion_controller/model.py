@@ -60,6 +60,8 @@ class Device:
     threads: int = 1  # device seconds in a second
     reserved: int = 0  # slots of containers that do not use theirs now: no lease gets them
     memory_reserved: int = 0  # bytes that containers may still ask for
+    memory_granted: int = field(default=0, compare=False)  # bytes that workers have
+    memory_promised: int = field(default=0, compare=False)  # bytes that programs may rely on
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,23 @@ class Use:
     token_memory: int = 0  # what it grants; the program may have wished for less
     token_ratio: int = 0
     client: Client = field(default_factory=Client)
+    # for the metrics alone
+    memory_promised: int = 0
+    share: float = 0.0  # part of the device that it gets when all compete
+    mode: str = ""
+    latency: tuple[int, ...] = ()  # of launches, as families.latencies() counts them
+    latency_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Of a server since it began, sessions that have ended as well; for the metrics alone."""
+
+    sessions: int = 0
+    calls: int = 0
+    bytes: int = 0
+    kernels: int = 0
+    busy_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -107,6 +126,7 @@ class Report:
     )  # (lease, part) whose tokens are worth nothing any more
     draining: bool = False
     keyed: bool = True  # it has the key of the tokens that it would be sent
+    totals: Totals = field(default_factory=Totals)
 
 
 class State(Enum):
@@ -186,6 +206,7 @@ class Server:
     version: str = ""
     devices: dict[int, Device] = field(default_factory=dict)
     uses: tuple[Use, ...] = ()
+    totals: Totals = field(default_factory=Totals)
     live: bool = False  # has reported to this controller, lately
     keyed: bool = False  # it can tell our tokens from others
     draining: bool = False  # by the server's own word

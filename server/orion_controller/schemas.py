@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The JSON of the API, as pydantic models: what is not in them is refused, and OpenAPI derives from them."""
+"""The JSON of the API, as pydantic models, from which OpenAPI derives.
+
+What clients ask for is refused where it says more than these know: it may be a wish that matters. What servers report
+may come from a later release or an earlier one, while a cluster is upgraded: fields that nobody here knows are passed
+over, and whatever is added here gets a default.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +37,12 @@ class Model(BaseModel):
         return {
             k: int(v) if isinstance(v, float) and v.is_integer() else v for k, v in data.items()
         }
+
+
+class Report(Model):
+    """A part of what a server says."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
 
 
 class Problem(Model):
@@ -121,7 +132,7 @@ class LeaseGrant(Model):
 # --- servers
 
 
-class DeviceReport(Model):
+class DeviceReport(Report):
     index: int = Field(ge=0, le=255)
     name: Text
     uuid: Text
@@ -132,10 +143,29 @@ class DeviceReport(Model):
         0, ge=0, le=4096, description="vGPUs of containers that do not use theirs now"
     )
     memory_reserved: Memory = Field(0, description="bytes that containers may still ask for")
+    memory_granted: Count = Field(0, description="bytes that workers have")
+    memory_promised: Count = Field(0, description="bytes that programs may rely on")
     threads: int = Field(1, ge=1, le=1 << 20, description="device seconds in a second")
 
 
-class SessionReport(Model):
+class LatencyReport(Report):
+    """Of every 16th launch, from its acceptance to its first block."""
+
+    buckets: Annotated[list[Count], Field(max_length=64)] = []
+    seconds: Seconds = 0.0
+
+
+class TotalsReport(Report):
+    """Since the server began, sessions that have ended as well."""
+
+    sessions: Count = 0
+    calls: Count = 0
+    bytes: Count = 0
+    kernels: Count = 0
+    busy_seconds: Seconds = 0.0
+
+
+class SessionReport(Report):
     session: Count
     device: int = Field(0, ge=0, le=255)
     lease: LeaseId | None = None
@@ -146,13 +176,17 @@ class SessionReport(Model):
     token_ratio: int = Field(0, ge=0, le=100, description="percent; it may have wished for less")
     memory_limit: Count = 0
     memory_held: Count = Field(0, description="bytes that nobody else can have, used or not")
+    memory_promised: Count = 0
     memory_used: Count = 0
     ratio: int = Field(0, ge=0, le=100)
+    share: float = Field(0.0, ge=0, le=1, description="part that it gets when all compete")
+    mode: Annotated[str, Field(max_length=16)] = ""
     busy: float = Field(0.0, ge=0, le=1, description="part of the device that it uses lately")
     busy_seconds: Seconds = 0.0
     calls: Count = 0
     copied: Count = 0
     kernels: Count = 0
+    launch_latency: LatencyReport = LatencyReport()
     transport: Annotated[str, Field(max_length=16)] = ""
     command: Text = ""
     pid: Count = 0
@@ -160,12 +194,12 @@ class SessionReport(Model):
     pod: Annotated[str, Field(max_length=253)] = ""
 
 
-class LeasePart(Model):
+class LeasePart(Report):
     lease: LeaseId
     part: int = Field(ge=0, le=255)
 
 
-class Heartbeat(Model):
+class Heartbeat(Report):
     """All that a server has to say, each time."""
 
     boot: Annotated[str, Field(min_length=1, max_length=64)]
@@ -186,6 +220,7 @@ class Heartbeat(Model):
     devices: Annotated[list[DeviceReport], Field(max_length=256)]
     sessions: Annotated[list[SessionReport], Field(max_length=8192)] = []
     ended: Annotated[list[LeasePart], Field(max_length=65536)] = []
+    totals: TotalsReport = TotalsReport()
 
 
 class LimitsOrder(LeasePart):

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Literal
 
 from . import placement, schemas
-from .model import MIB, Client, Device, Lease, Part, Report, Request, Server, Use
+from .model import MIB, Client, Device, Lease, Part, Report, Request, Server, Totals, Use
 from .service import Grant, Service
 
 
@@ -207,12 +207,15 @@ def report(name: str, beat: schemas.Heartbeat, host: str) -> Report:
                 d.threads,
                 min(d.reserved, d.vgpus),
                 d.memory_reserved,
+                d.memory_granted,
+                d.memory_promised,
             )
             for d in {d.index: d for d in beat.devices}.values()
         ),
         tuple(use(s) for s in beat.sessions),
         frozenset((int(e.lease, 16), e.part) for e in beat.ended),
         beat.draining,
+        totals=Totals(**beat.totals.model_dump()),
     )
 
 
@@ -237,4 +240,9 @@ def use(session: schemas.SessionReport) -> Use:
         session.token_memory,
         session.token_ratio,
         Client(session.command, session.pid, session.uid, session.pod),
+        session.memory_promised,
+        session.share,
+        session.mode,
+        tuple(session.launch_latency.buckets),
+        session.launch_latency.seconds,
     )

@@ -155,13 +155,21 @@ def report_of(status: dict[str, Any], boot: str, sequence: int, address: str) ->
                 "vgpus": d["vgpus"],
                 "reserved": d["vgpus_reserved"],
                 "memory_reserved": d["memory_reserved"],
+                "memory_granted": d["memory_granted"],
+                "memory_promised": d["memory_promised"],
                 "threads": d["threads"],
             }
             for d in status["devices"]
         ],
         "sessions": [session_of(row) for row in status["clients"]],
         "ended": [{"lease": f"{lease:016x}", "part": part} for lease, part in status["ended"]],
+        "totals": {key: bounded(value) for key, value in status["totals"].items()},
     }
+
+
+def bounded(count: float) -> float:
+    """Of a worker's own account: a client may have written anything there."""
+    return min(count, COUNT_MOST)
 
 
 def session_of(row: dict[str, Any]) -> dict[str, Any]:
@@ -171,14 +179,20 @@ def session_of(row: dict[str, Any]) -> dict[str, Any]:
         "device": row["device"],
         "memory_limit": row["memory_limit"],
         "memory_held": row["memory_held"],  # others cannot have it, used or not
-        "memory_used": min(row["memory_used"], COUNT_MOST),
+        "memory_promised": row["memory_promised"],
+        "memory_used": bounded(row["memory_used"]),
         "ratio": row["ratio"] if token else 0,
+        "share": row["share"],
+        "mode": row["mode"],
         "busy": row["busy"],
         "busy_seconds": min(row["busy_seconds"], 1e12),
-        # a worker's own account: a client may have written anything there
-        "calls": min(row["calls"], COUNT_MOST),
-        "copied": min(row["bytes"], COUNT_MOST),
-        "kernels": min(row["kernels"], COUNT_MOST),
+        "calls": bounded(row["calls"]),
+        "copied": bounded(row["bytes"]),
+        "kernels": bounded(row["kernels"]),
+        "launch_latency": {
+            "buckets": [bounded(count) for count in row["launch_latency"]["buckets"]],
+            "seconds": min(row["launch_latency"]["seconds"], 1e12),
+        },
         "transport": row["transport"][:16],
         "command": row["command"][:256],
         "pid": row["host_pid"] or row["pid"],

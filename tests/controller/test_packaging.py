@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is handed to operators beside the programs: it names settings, metrics and commands that exist."""
+"""What is handed to operators beside the programs: it names settings and commands that exist."""
 
 from __future__ import annotations
 
 import argparse
 import configparser
-import json
 import re
 from pathlib import Path
 
@@ -13,26 +12,6 @@ import pytest
 from orion_server import server_settings, settings
 
 from orion_shm.cli.client_conf import values_of
-
-
-def test_the_grafana_dashboard_asks_for_metrics_that_exist(root: Path, tmp_path: Path) -> None:
-    from orion_controller.config import Config
-    from orion_controller.metrics import render
-    from orion_controller.service import Service
-
-    service = Service(Config(state_dir=tmp_path))
-    text = render(service).decode()
-    service.store.close()
-    known = set(re.findall(r"^# TYPE (\S+)", text, re.MULTILINE))
-    board = json.loads((root / "packaging/grafana/orion.json").read_text())
-    asked = {
-        name
-        for panel in board["panels"]
-        for target in panel["targets"]
-        for name in re.findall(r"\borion_\w+", target["expr"])
-    }
-    assert len(asked) > 8
-    assert asked <= known
 
 
 @pytest.mark.parametrize("unit", ["orion-server", "orion-controller"])

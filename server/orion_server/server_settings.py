@@ -355,6 +355,8 @@ SETTINGS = (
     ),
 )
 
+THROTTLE = "share_mode and each program's ORION_RATIO share the device's time, docs/sharing.md"
+
 # Keys that files written for other servers may have. They are no mistakes, and do nothing here.
 IGNORED = {
     "server.enable_kvm": "virtual machines come over TCP",
@@ -364,9 +366,9 @@ IGNORED = {
     "server-shm.shm_group_name": "files belong to the client's user",
     "server-shm.shm_user_name": "files belong to the client's user",
     "server-shm.shm_buffer_size": "buffers have the size that the wire format gives them",
-    "throttle.throttle_level": "see docs/sharing.md",
-    "throttle.enable_computation_throttle": "see docs/sharing.md",
-    "throttle.computation_throttle_mode2": "see docs/sharing.md",
+    "throttle.throttle_level": THROTTLE,
+    "throttle.enable_computation_throttle": THROTTLE,
+    "throttle.computation_throttle_mode2": THROTTLE,
 }
 
 

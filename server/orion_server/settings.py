@@ -69,10 +69,11 @@ def add_flags(parser: argparse.ArgumentParser, settings: Sequence[Setting]) -> N
 
 def read_file(
     path: Path, settings: Sequence[Setting], ignored: Mapping[str, str]
-) -> dict[str, str]:
+) -> tuple[dict[str, str], dict[str, Value]]:
     """The file's values by name of setting; OrionServerError names what is wrong with it, and where.
 
-    ignored: "section.key" -> why it has no effect here (keys of other systems' files that are no mistakes)."""
+    ignored: "section.key" -> why it has no effect here (keys of other systems' files that are no mistakes). Those that
+    the file has come second: for who wonders what became of them."""
     reader = configparser.ConfigParser(interpolation=None, inline_comment_prefixes=("#", ";"))
     try:
         with open(path, encoding="utf-8") as file:
@@ -81,6 +82,7 @@ def read_file(
         raise OrionServerError(f"cannot read {path}: {' '.join(str(e).split())}") from e
     known = {(s.section, s.key): s for s in settings if s.key}
     found: dict[str, str] = {}
+    without_effect: dict[str, Value] = {}
     for section in reader.sections():
         for key, text in reader.items(section):
             setting = known.get((section, key))
@@ -90,12 +92,15 @@ def read_file(
                     raise OrionServerError(
                         f"{path} holds [{section}] {key} and others may read it: chmod 600 {path}"
                     )
-            elif f"{section}.{key}" not in ignored:
+            elif why := ignored.get(f"{section}.{key}"):
+                origin = f"{path}, without effect: {why}"
+                without_effect[f"[{section}] {key}"] = Value(None, text, origin)
+            else:
                 near = difflib.get_close_matches(key, [k for _, k in known], 1)
                 where = next((f"[{s}] {k}" for s, k in known if near and k == near[0]), "")
                 hint = f"; did you mean {where}?" if where else ""
                 raise OrionServerError(f"{path}: there is no setting [{section}] {key}{hint}")
-    return found
+    return found, without_effect
 
 
 def resolve(
@@ -107,11 +112,13 @@ def resolve(
     required: bool = False,
     ignored: Mapping[str, str] | None = None,
 ) -> dict[str, Value]:
-    """Every setting's value and origin. required: a file that is not there is an error."""
+    """Every setting's value and origin, then what the file has beside them. required: a file that is not there is an
+    error."""
     from_file: dict[str, str] = {}
+    others: dict[str, Value] = {}
     if required or path.exists():
-        from_file = read_file(path, settings, ignored or {})
-    return {s.name: _value(s, arguments, environment, path, from_file) for s in settings}
+        from_file, others = read_file(path, settings, ignored or {})
+    return {s.name: _value(s, arguments, environment, path, from_file) for s in settings} | others
 
 
 def _value(
@@ -148,6 +155,9 @@ def explain(settings: Sequence[Setting], values: Mapping[str, Value], as_json: b
         rows.append(
             {"name": setting.name, "value": shown, "origin": value.origin, "help": setting.help}
         )
+    for name in values.keys() - {setting.name for setting in settings}:
+        other = values[name]
+        rows.append({"name": name, "value": other.text, "origin": other.origin, "help": ""})
     if as_json:
         return json.dumps({"schema": 1, "settings": rows}, indent=2, default=str)
     cells = [

@@ -83,6 +83,25 @@ def test_the_table_names_each_setting_and_shows_no_secret(tmp_path):
     assert "a-key-of-this-server" not in done.stdout
 
 
+def test_keys_without_effect_are_shown_with_the_reason(tmp_path):
+    path = config_file(tmp_path, FILE)
+    rows = explain("--config", path)
+    assert rows["[server-shm] shm_buffer_size"] == {
+        "name": "[server-shm] shm_buffer_size",
+        "value": "128",
+        "origin": f"{path}, without effect: buffers have the size that the wire format gives them",
+        "help": "",
+    }
+    others = {name for name in rows if name.startswith("[")}
+    assert others == {
+        "[server] enable_kvm",
+        "[server-nccl] comm_id",
+        "[server-shm] shm_buffer_size",
+    }
+    shown = check_config("--config", path).stdout
+    assert "NCCL runs in the program, unchanged" in shown
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

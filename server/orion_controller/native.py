@@ -134,7 +134,7 @@ class Native(asyncio.Protocol):
             )
             client = Client(hello.command, hello.pid, hello.uid, "", self._peer)
             lease = await self._wait(wish, client)
-            self._redirect(lease, host)
+            self._redirect(hello, lease, host)
         except Refused as e:
             self._refuse(wire.STATUS_REFUSED, errors.DEVICE_UNAVAILABLE, str(e))
 
@@ -150,7 +150,7 @@ class Native(asyncio.Protocol):
         assert lease is not None, "a settled request has a lease or is refused"
         return lease
 
-    def _redirect(self, lease: Lease, host: str) -> None:
+    def _redirect(self, hello: wire.Hello, lease: Lease, host: str) -> None:
         grant = self._service.grants(lease, host)[0]
         token = grant.token
         if self._exchange is not None:
@@ -163,6 +163,7 @@ class Native(asyncio.Protocol):
                 token,
                 views.absolute(grant.address, self._own),
                 grant.local,
+                hello.version,
             )
         )
         if self._exchange is not None:
@@ -174,9 +175,7 @@ class Native(asyncio.Protocol):
     def _refuse(self, status: int, result: int, why: str) -> None:
         self._in_time()
         say("hello refused", why, logging.WARNING, peer=self._peer)
-        self._transport.write(
-            wire.encode_welcome(wire.Welcome(status=status, cuda_result=result, message=why))
-        )
+        self._transport.write(wire.encode_refusal(Refusal(status, result, why), self._hello))
         self._transport.close()
 
 

@@ -12,7 +12,7 @@ import json
 import secrets
 import sqlite3
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from .ledger import Ledger
@@ -134,7 +134,7 @@ def load_lease(document: dict[str, object], now: float) -> Lease:
     return Lease(
         int(document["id"]),  # type: ignore[call-overload]
         bool(document["held"]),
-        Client(**document["client"]),  # type: ignore[arg-type]
+        Client(**known(Client, document["client"])),  # type: ignore[arg-type]
         {p.number: p for p in parts},
         now,
         None if remains is None else now + float(remains),  # type: ignore[arg-type]
@@ -145,7 +145,14 @@ def load_lease(document: dict[str, object], now: float) -> Lease:
 def load_part(row: dict[str, object]) -> Part:
     earlier: list[list[float]] = row["earlier"]  # type: ignore[assignment]
     tokens = [(float(e), int(m), int(r)) for e, m, r in earlier]
-    return Part(**{**row, "state": State(row["state"]), "earlier": tokens})  # type: ignore[arg-type]
+    row = {**known(Part, row), "state": State(row["state"]), "earlier": tokens}
+    return Part(**row)  # type: ignore[arg-type]
+
+
+def known(kind: type, row: object) -> dict[str, object]:
+    """What this release has a place for: a later one, from which one went back, may have written more."""
+    names = {field.name for field in fields(kind)}
+    return {key: value for key, value in dict(row).items() if key in names}  # type: ignore[call-overload]
 
 
 def dump_server(server: Server) -> dict[str, object]:

@@ -260,7 +260,8 @@ class Agent:
         return f"/v1/servers/{quote(self._name, safe='')}"
 
     def _obey(self, answer: dict[str, Any], status: dict[str, Any]) -> None:
-        self.interval = min(max(float(answer["interval"]), 0.1), 60.0)
+        """What a controller of another release does not say has a default; what it says beyond is not for us."""
+        self.interval = min(max(float(answer.get("interval", 1.0)), 0.1), 60.0)
         self.eager = key_id(bytes.fromhex(answer["key"])) != status["server"]["key_id"]
         if self.eager:
             problem = self._do({"op": "token_key", "key": answer["key"]})
@@ -275,10 +276,10 @@ class Agent:
             if token is not None:
                 rows[f"{token.lease:016x}", token.part] = row
         requests = []
-        for order in answer["end"]:
+        for order in answer.get("end", []):
             lease, part = str(order["lease"]), int(order["part"])
             requests.append({"op": "revoke", "lease": lease, "part": part})
-        for order in answer["limits"]:
+        for order in answer.get("limits", []):
             row = rows.get((order["lease"], order["part"]))
             memory, ratio = int(order["gmem_mib"]) * MIB, int(order["ratio"])
             if row is not None:

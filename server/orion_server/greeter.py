@@ -39,7 +39,7 @@ class Greeting:
     tcp: bool
     allocation: Allocation | None = None  # of whose door it came to
     received: bytearray = field(default_factory=bytearray)
-    hello: wire.Hello | None = None  # once it is complete and a challenge is out
+    hello: wire.Hello | None = None  # once it is complete
     exchange: Exchange | None = None
 
 
@@ -180,7 +180,7 @@ class Greeter:
         return wire.hello_bytes_wanted(bytes(greeting.received))
 
     def _hear_hello(self, greeting: Greeting, message: bytes) -> None:
-        hello = wire.decode_hello(message)
+        greeting.hello = hello = wire.decode_hello(message)
         token = self._tokens.find(hello.token) if hello.token else None
         issued = self._config.token_file is not None or bool(self._config.controller)
         # a token that nobody here has issued: where none are issued at all, the client has to judge that
@@ -191,7 +191,6 @@ class Greeter:
             raise _not_permitted(
                 "this server wants a token: set ORION_TOKEN=ID.SECRET as its operator gave it to you"
             )
-        greeting.hello = hello
         greeting.exchange = Exchange(token, message)
         messages.send_packet(greeting.client, greeting.exchange.challenge())
 
@@ -272,11 +271,8 @@ class Greeter:
 
     def _refuse(self, greeting: Greeting, refusal: Refusal) -> None:
         log.info("refused a client%s: %s", _whereabouts(greeting), refusal)
-        welcome = wire.Welcome(
-            status=refusal.status, cuda_result=refusal.cuda_result, message=str(refusal)
-        )
         with contextlib.suppress(OSError):
-            messages.send_packet(greeting.client, wire.encode_welcome(welcome))
+            messages.send_packet(greeting.client, wire.encode_refusal(refusal, greeting.hello))
         self._drop(greeting)
 
     def _drop(self, greeting: Greeting) -> None:

@@ -62,6 +62,7 @@ def welcome(session: Session, ready: messages.Message) -> bytes:
             command_name=names[0],
             reply_name=names[1],
             device=wire.text_of(device),
+            version=session.hello.version,
         )
     )
     return data if session.exchange is None else session.exchange.seal(data)

@@ -180,11 +180,8 @@ class Sessions:
 
     def _reject(self, session: Session, result: int, why: str) -> None:
         """Before the welcome: a refusal instead of an epitaph."""
-        session.notify(
-            wire.encode_welcome(
-                wire.Welcome(status=wire.STATUS_REFUSED, cuda_result=result, message=why)
-            )
-        )
+        refusal = Refusal(wire.STATUS_REFUSED, result, why)
+        session.notify(wire.encode_refusal(refusal, session.hello))
         session.error = why
         session.client_gone = True
         log.warning("client %d cannot be served: %s", session.id, why)

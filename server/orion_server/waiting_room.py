@@ -106,9 +106,7 @@ class WaitingRoom:
     def _send_away(self, waiting: Waiting) -> None:
         refusal = waiting.refusal
         log.info("refused a client: %s", refusal)
-        welcome = wire.Welcome(
-            status=refusal.status, cuda_result=refusal.cuda_result, message=str(refusal)
-        )
         with contextlib.suppress(OSError):
-            messages.send_packet(waiting.guest.client, wire.encode_welcome(welcome))
+            said = wire.encode_refusal(refusal, waiting.guest.hello)
+            messages.send_packet(waiting.guest.client, said)
         self._leave(waiting.guest)

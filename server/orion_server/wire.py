@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from .errors import INVALID_VALUE, ProtocolError, Refusal
 
+# Ours, and the one before, once there is one, which is served as well: each client is answered in its own.
 VERSION = 1
 VERSION_MIN = 1
 HELLO_MAGIC = 0x316F6C6C6548724F
@@ -177,7 +178,7 @@ class Welcome:
     reply_name: str = ""
     device: str = ""
     message: str = ""
-    version: int = field(default=VERSION)
+    version: int = field(default_factory=lambda: VERSION)  # the client's, where it is known
     proof: bytes = bytes(PROOF_BYTES)
 
 
@@ -204,6 +205,17 @@ def encode_welcome(w: Welcome) -> bytes:
         field_of(w.message, 256),
         w.proof,
     )
+
+
+def encode_refusal(refusal: Refusal, hello: Hello | None) -> bytes:
+    """The welcome that sends a client away, in words of its own version if it has said which."""
+    welcome = Welcome(
+        status=refusal.status,
+        cuda_result=refusal.cuda_result,
+        message=str(refusal),
+        version=VERSION if hello is None else hello.version,
+    )
+    return encode_welcome(welcome)
 
 
 def decode_welcome(data: bytes) -> Welcome:
@@ -265,12 +277,13 @@ class Redirect:
     token: str
     address: str  # HOST:PORT, may be empty
     local: str  # path of a unix socket that may be in the client's reach, may be empty
+    version: int = field(default_factory=lambda: VERSION)
 
 
 def encode_redirect(r: Redirect) -> bytes:
     return REDIRECT.pack(
         REDIRECT_MAGIC,
-        VERSION,
+        r.version,
         REDIRECT.size,
         r.lease,
         r.memory_limit,
@@ -286,10 +299,10 @@ def encode_redirect(r: Redirect) -> bytes:
 def decode_redirect(data: bytes) -> Redirect:
     if len(data) != REDIRECT.size:
         raise ProtocolError(f"the redirect has {len(data)} bytes instead of {REDIRECT.size}")
-    magic, _, _, lease, memory, ratio, _, token, address, local, _ = REDIRECT.unpack(data)
+    magic, version, _, lease, memory, ratio, _, token, address, local, _ = REDIRECT.unpack(data)
     if magic != REDIRECT_MAGIC:
         raise ProtocolError("the answer is no Orion redirect")
-    return Redirect(lease, memory, ratio, text_of(token), text_of(address), text_of(local))
+    return Redirect(lease, memory, ratio, text_of(token), text_of(address), text_of(local), version)
 
 
 def encode_notice(

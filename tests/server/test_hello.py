@@ -38,6 +38,16 @@ def test_welcome_names_device_limit_and_range(null_server):
         assert client.call("orionDescribe")[0] == 0
 
 
+def test_hello_as_it_was_first_said_is_served(null_server):
+    """Bytes of a libcuda.so.1 of version 1: never to be changed, only to be joined by those of the next version."""
+    said = bytes.fromhex((Path(__file__).parent / "protocol" / "hello-1.hex").read_text())
+    understood = wire.decode_hello(said)
+    assert (understood.version, understood.command) == (1, "python3")
+    assert understood.candidates[0] == 0x100000000000
+    answer = wire.decode_welcome(exchange(null_server.socket, said))
+    assert (answer.status, answer.version) == (wire.STATUS_OK, 1)
+
+
 def test_garbage_is_refused_with_a_sentence(null_server):
     answer = wire.decode_welcome(
         exchange(null_server.socket, b"GET / HTTP/1.1\r\n\r\n" + bytes(300))

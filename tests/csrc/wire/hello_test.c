@@ -48,6 +48,29 @@ static void another_version_is_named(void)
     CHECK(strstr(why, "4294967295") != NULL);
 }
 
+static void every_version_that_is_served_is_understood(void)
+{
+    for (uint32_t version = ORION_WIRE_VERSION_MIN; version <= ORION_WIRE_VERSION; version++) {
+        orion_hello_t a, b;
+        orion_welcome_t w, v;
+        orion_redirect_t r, q;
+        orion_hello_init(&a);
+        orion_welcome_init(&w);
+        orion_redirect_init(&r);
+        a.version = w.version = r.version = version;
+        w.epoch = w.slots = 1;
+        orion_field_set(r.token, sizeof(r.token), "id.secret");
+        orion_field_set(r.address, sizeof(r.address), "host:1");
+        CHECK_EQUAL(orion_hello_decode(&a, sizeof(a), &b, why, sizeof(why)), ORION_OK);
+        CHECK_EQUAL(orion_welcome_decode(&w, sizeof(w), &v, why, sizeof(why)), ORION_OK);
+        CHECK_EQUAL(orion_redirect_decode(&r, sizeof(r), &q, why, sizeof(why)), ORION_OK);
+        CHECK_EQUAL(b.version, version);
+        CHECK_EQUAL(v.version, version);
+        CHECK_EQUAL(q.version, version);
+    }
+    CHECK(ORION_WIRE_VERSION - ORION_WIRE_VERSION_MIN <= 1); /* N and N-1, no more is promised */
+}
+
 static void nonsense_in_a_hello_is_refused(void)
 {
     orion_hello_t a, b;
@@ -162,6 +185,7 @@ static void fields_are_cut_and_terminated(void)
 }
 
 CHECK_MAIN(CASE(a_hello_survives_the_wire), CASE(a_hello_of_any_other_length_is_refused),
-           CASE(another_version_is_named), CASE(nonsense_in_a_hello_is_refused), CASE(strings_end_within_their_fields),
+           CASE(another_version_is_named), CASE(every_version_that_is_served_is_understood),
+           CASE(nonsense_in_a_hello_is_refused), CASE(strings_end_within_their_fields),
            CASE(nonsense_in_a_welcome_is_refused), CASE(nonsense_in_a_notice_is_refused),
            CASE(nonsense_in_a_redirect_is_refused), CASE(fields_are_cut_and_terminated))

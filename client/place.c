@@ -2,43 +2,20 @@
 /* Asking a controller, see place.h. The lease belongs to the server's session from then on: nothing is kept here. */
 #include "place.h"
 
-#include "say.h"
+#include "patience.h"
 #include "settings.h"
 
-#include <stdio.h>
 #include <string.h>
 
-#include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "stream/socket.h"
 #include "transport/greet.h"
 #include "wire/token.h"
 
-typedef struct {
-    const char *controller;
-    int64_t begun;
-    int64_t most; /* ns; < 0: no limit */
-    int told;
-    char reason[256];
-} waiting_t;
-
-static int seconds_since(int64_t then)
-{
-    return (int)((orion_clock_ns() - then) / ORION_NS_PER_S);
-}
-
 static bool waits(void *context, const char *reason)
 {
-    waiting_t *w = context;
-    snprintf(w->reason, sizeof w->reason, "%s", reason);
-    if (w->most >= 0 && orion_clock_ns() - w->begun >= w->most)
-        return false;
-    if (!w->told)
-        orion_say("waiting for a vGPU of the controller at %s: %s (ORION_WAIT=SECONDS limits this)", w->controller,
-                  reason);
-    w->told = 1;
-    return true;
+    return orion_patience_lasts(context, reason);
 }
 
 static bool insecure_allowed(void)
@@ -47,7 +24,7 @@ static bool insecure_allowed(void)
     return text != NULL && strcmp(text, "1") == 0;
 }
 
-static orion_status_t ask(int socket, waiting_t *w, const orion_hello_t *hello, orion_redirect_t *place_p,
+static orion_status_t ask(int socket, orion_patience_t *patience, const orion_hello_t *hello, orion_redirect_t *place_p,
                           int32_t *cuda_result_p, char *why, size_t why_bytes)
 {
     bool bound;
@@ -55,25 +32,23 @@ static orion_status_t ask(int socket, waiting_t *w, const orion_hello_t *hello, 
         orion_explain(why, why_bytes,
                       "the controller at %s is on another host, and the token of a vGPU would travel unencrypted: set "
                       "ORION_TOKEN=client.KEY with its client key, or ORION_INSECURE_TCP=1 on a network that you trust",
-                      w->controller);
+                      patience->address);
         return ORION_INVALID;
     }
     orion_socket_keep_alive(socket, 10);
-    orion_status_t status = orion_greet_controller(socket, w->controller, hello, place_p, waits, w, cuda_result_p, why,
-                                                   why_bytes);
+    orion_status_t status = orion_greet_controller(socket, patience->address, hello, place_p, waits, patience,
+                                                   cuda_result_p, why, why_bytes);
     if (status == ORION_TIMEOUT && why[0] == '\0')
-        orion_explain(why, why_bytes, "no vGPU was free within ORION_WAIT=%d seconds: %s",
-                      (int)(w->most / ORION_NS_PER_S), w->reason);
+        orion_patience_explain(patience, why, why_bytes);
     return status;
 }
 
 orion_status_t orion_place_find(const char *controller, const orion_hello_t *hello, const orion_wishes_t *wishes,
                                 orion_redirect_t *place_p, int32_t *cuda_result_p, char *why, size_t why_bytes)
 {
-    waiting_t w = {.controller = controller,
-                   .begun = orion_clock_ns(),
-                   .most = wishes->wait < 0 ? -1 : wishes->wait * ORION_NS_PER_S};
+    orion_patience_t patience;
     const char *token = orion_setting("ORION_TOKEN");
+    orion_patience_init(&patience, "controller", controller, wishes->wait);
     orion_token_choose(token != NULL ? token : "", false);
     int socket = orion_greet_connect(controller, why, why_bytes);
     if (socket < 0) {
@@ -81,12 +56,11 @@ orion_status_t orion_place_find(const char *controller, const orion_hello_t *hel
                       controller);
         return ORION_SYSTEM;
     }
-    orion_status_t status = ask(socket, &w, hello, place_p, cuda_result_p, why, why_bytes);
+    orion_status_t status = ask(socket, &patience, hello, place_p, cuda_result_p, why, why_bytes);
     orion_fd_close(socket);
     if (status != ORION_OK)
         return status;
-    if (w.told)
-        orion_say("got a vGPU after %d s", seconds_since(w.begun));
+    orion_patience_rewarded(&patience);
     orion_token_choose(place_p->token, true);
     return ORION_OK;
 }

@@ -12,6 +12,7 @@
 #include "events.h"
 #include "handles.h"
 #include "orion_generated/calls.h"
+#include "patience.h"
 #include "place.h"
 #include "ranges.h"
 #include "runtimes.h"
@@ -22,6 +23,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "wire/token.h"
@@ -118,6 +120,29 @@ static orion_status_t open_mounted(orion_session_t *session, const char *address
     return status;
 }
 
+/* At a server of our own choice. One that has no room is asked again, as often as somebody who waits would like to know. */
+static orion_status_t open_patiently(orion_session_t *session, const char *address, bool mounted,
+                                     const orion_hello_t *hello, int64_t seconds, char *why, size_t why_bytes)
+{
+    static const struct timespec pause = {.tv_nsec = 250 * 1000 * 1000};
+    orion_patience_t patience;
+    orion_patience_init(&patience, "server", address, seconds);
+    for (;;) {
+        orion_status_t status = mounted ? open_mounted(session, address, hello, why, why_bytes)
+                                        : open_link(session, address, hello, why, why_bytes);
+        if (status == ORION_OK)
+            orion_patience_rewarded(&patience);
+        if (status != ORION_REFUSED || session->welcome.status != ORION_AGAIN || seconds == 0)
+            return status;
+        if (!orion_patience_lasts(&patience, session->welcome.message)) {
+            orion_patience_explain(&patience, why, why_bytes);
+            return status;
+        }
+        why[0] = '\0';
+        nanosleep(&pause, NULL);
+    }
+}
+
 static CUresult connect_locked(orion_session_t *session)
 {
     char why[512] = "", socket[128];
@@ -152,8 +177,7 @@ static CUresult connect_locked(orion_session_t *session)
             refused = session->welcome.cuda_result;
         }
     } else {
-        status = address == socket ? open_mounted(session, address, &hello, why, sizeof why)
-                                   : open_link(session, address, &hello, why, sizeof why);
+        status = open_patiently(session, address, address == socket, &hello, wishes.wait, why, sizeof why);
         refused = session->welcome.cuda_result;
     }
     if (status)

@@ -74,6 +74,9 @@ orion_status_t orion_shm_open_socket(int socket, const char *name, const orion_h
     orion_memory_settle(&hello, welcome.range_base);
     *welcome_p = welcome;
     *link_p = &link->base;
+    /* The best there is: nothing to change, so nobody is told who does not ask. */
+    orion_log(ORION_LOG_DEBUG, "transport shm to %s: %s", name,
+              welcome.command_name[0] != '\0' ? "files in /dev/shm" : "memfds over its unix socket");
     return ORION_OK;
 err_settle:
     orion_memory_settle(&hello, 0);

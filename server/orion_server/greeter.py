@@ -86,6 +86,7 @@ class Greeter:
         self._listeners: list[socket.socket] = []
         self._greetings: dict[int, Greeting] = {}
         self.tcp_port = 0
+        self._said = ""  # to the last one that was refused: who waits comes again and again
 
     def listen(
         self, listener: socket.socket, tcp: bool = False, allocation: Allocation | None = None
@@ -270,7 +271,9 @@ class Greeter:
         return self._config.tls == "auto" and can and bool(hello.flags & wire.FLAG_TLS_WANTED)
 
     def _refuse(self, greeting: Greeting, refusal: Refusal) -> None:
-        log.info("refused a client%s: %s", _whereabouts(greeting), refusal)
+        if refusal.status != wire.STATUS_AGAIN or str(refusal) != self._said:
+            log.info("refused a client%s: %s", _whereabouts(greeting), refusal)
+        self._said = str(refusal)
         with contextlib.suppress(OSError):
             messages.send_packet(greeting.client, wire.encode_refusal(refusal, greeting.hello))
         self._drop(greeting)

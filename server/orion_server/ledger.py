@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from .errors import DEVICE_UNAVAILABLE, INVALID_VALUE, OUT_OF_MEMORY, Refusal
 from .limits import RATIO_MOST, Limits
-from .wire import STATUS_REFUSED
+from .wire import STATUS_AGAIN, STATUS_REFUSED
 
 GRANULE = 2 << 20  # extents begin on multiples
 PAGE = 4096  # and have whole ones
@@ -189,7 +189,7 @@ def open_lease(
     slot = next((slot for slot in among if slot not in device.leases), None)
     if slot is None:
         raise Refusal(
-            STATUS_REFUSED,
+            STATUS_AGAIN,
             DEVICE_UNAVAILABLE,
             f"each of the {len(among)} vGPUs is in use{_aside(device)}: wait for a client to end, or start the server "
             "with a larger --vgpu",
@@ -197,7 +197,7 @@ def open_lease(
     left = device.unpromised()
     if device.backing(limits.memory) > left:
         raise Refusal(
-            STATUS_REFUSED,
+            STATUS_AGAIN,
             OUT_OF_MEMORY,
             f"{limits.memory >> 20} MiB cannot be promised: other clients leave {left >> 20} MiB of "
             f"{device.memory >> 20}; ask for less with ORION_GMEM, or wait for a client to end",

@@ -247,3 +247,50 @@ def test_a_held_lease_is_used_with_its_token(controller, make_server, libcuda):
     )
     assert late.ready()["result"] != 0
     late.finish()
+
+
+def test_a_program_waits_at_a_server_of_its_own_choice_as_well(controller, make_server, libcuda):
+    """It has no controller: the server is asked again until there is room."""
+    server = make_server(controller, "--vgpu", "1")
+    first = HoldingProgram(libcuda, ORION_SERVER=server.address)
+    assert first.ready()["result"] == 0
+    late = HoldingProgram(libcuda, ORION_SERVER=server.address)
+    assert late.process.stderr is not None
+    said = late.process.stderr.readline()
+    assert said.startswith(f"orion: waiting for a vGPU of the server at {server.address}: each of")
+    assert "(ORION_WAIT=SECONDS limits this)" in said
+    first.finish()
+    assert late.ready()["result"] == 0
+    assert late.finish().startswith("orion: got a vGPU after "), "and no other line"
+    assert server.text().count("each of the 1 vGPUs is in use") <= 2, "the log is for new things"
+
+
+@pytest.mark.parametrize(("seconds", "words"), [("0", "refused: each of the 1 vGPUs is in use"),
+                                               ("1", "no vGPU was free within ORION_WAIT=1 seconds")])  # fmt: skip
+def test_a_program_that_will_not_wait_at_a_server_fails_with_the_reason(
+    controller, make_server, libcuda, seconds, words
+):
+    server = make_server(controller, "--vgpu", "1")
+    first = HoldingProgram(libcuda, ORION_SERVER=server.address)
+    assert first.ready()["result"] == 0
+    late = HoldingProgram(libcuda, ORION_SERVER=server.address, ORION_WAIT=seconds)
+    assert late.ready()["result"] == DEVICE_UNAVAILABLE
+    assert words in late.finish()
+    first.finish()
+
+
+def test_what_waiting_does_not_change_is_not_waited_for(controller, make_server, libcuda):
+    server = make_server(controller)
+    program = HoldingProgram(libcuda, ORION_SERVER=server.address, ORION_VGPU="2")
+    assert program.ready()["result"] == DEVICE_UNAVAILABLE
+    assert "waiting for a vGPU" not in program.finish()
+
+
+def test_the_mode_is_named_to_who_asks(controller, make_server, libcuda):
+    server = make_server(controller)
+    for level, said in (("info", ""), ("debug", "transport shm to")):
+        program = HoldingProgram(libcuda, ORION_SERVER=server.address, ORION_LOG=level)
+        assert program.ready()["result"] == 0
+        got = program.finish()
+        assert said in got
+        assert bool(said) == bool(got), "one line, for who asks"

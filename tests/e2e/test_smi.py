@@ -7,6 +7,7 @@ import json
 from importlib import resources
 
 import jsonschema
+import pytest
 from e2e_support import ORION, Build, OrionRun, Server, run, wait_until
 
 
@@ -66,3 +67,17 @@ def test_private_server_of_orion_run_is_found(
     answer = json.loads(done.out)
     jsonschema.validate(answer, schema())
     assert len(answer["servers"]) >= 1
+
+
+@pytest.mark.parametrize("command", ["smi", "check"])
+def test_names_that_others_know_are_the_same_commands(server: Server, command: str) -> None:
+    alias = ORION.with_name(f"orion-{command}")
+    one, other = (run([*c], server.environment) for c in ((ORION, command), (alias,)))
+    assert one.code == other.code, other.said()
+
+    def kinds(text: str) -> list[str]:
+        """What each line is about: numbers may have moved."""
+        return [line.split()[0] for line in text.splitlines() if line.strip()]
+
+    assert len(kinds(one.out)) > 2
+    assert kinds(one.out) == kinds(other.out)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo's verdicts and its table; the programs themselves run in tests/e2e."""
+"""The demo's verdicts and its table; the programs themselves run in tests/e2e (test_main_job.py, test_demos.py)."""
 
 from __future__ import annotations
 
@@ -74,3 +74,27 @@ def test_table_shows_what_the_server_counted(demo: ModuleType) -> None:
     assert lines[2].split("  ")[0] == "vectorAdd (static cudart)"
     assert "586 KiB" in lines[2]
     assert lines[3].endswith("FAILED")
+
+
+def test_program_whose_package_is_missing_makes_the_demo_fail(
+    demo: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def passed(program: object, *_: object) -> object:
+        return demo.Outcome(program, demo.PASSED, 0.5, "", GOOD)
+
+    monkeypatch.setattr(sys, "argv", ["demo.py", "--keep", str(tmp_path)])
+    monkeypatch.setattr(
+        demo, "find_nvcc", lambda **_: demo.Nvcc(Path("/bin/true"), "PATH", tmp_path)
+    )
+    monkeypatch.setattr(demo, "compile_program", lambda *_: tmp_path / "program")
+    monkeypatch.setattr(demo, "run_program", passed)
+    monkeypatch.setattr(demo, "is_installed", lambda module: True)
+    assert demo.main() == 0
+    monkeypatch.setattr(demo, "is_installed", lambda module: module != "cupy")
+    assert demo.main() == 1
+    said = capsys.readouterr().err
+    assert "cupy_demo.py failed: cupy is not installed; pip install 'cupy-cuda13x'" in said
+    assert "numba" not in said

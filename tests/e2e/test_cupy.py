@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from e2e_support import ERROR_SECONDS, OrionRun, Server, run
+from e2e_support import OrionRun, Server, run
 from python_programs import Checks, check_names, need, run_checks
 
 need("cupy")
@@ -49,29 +49,6 @@ def test_cache_is_apart_from_that_of_a_gpu(orion_run: OrionRun, tmp_path: Path) 
     done = orion_run(sys.executable, "-c", ADD, CUPY_CACHE_DIR=str(cache))
     assert done.code == 0, done.said()
     assert [entry.name for entry in cache.iterdir()] == ["orion-ptx"]
-
-
-def test_without_nvrtc_one_sentence_says_so(orion_run: OrionRun, tmp_path: Path) -> None:
-    """A package of the name without the library: the search ends there, with what CuPy says."""
-    hidden = tmp_path / "sitecustomize.py"
-    hidden.write_text(
-        "import ctypes\n"
-        "original = ctypes.CDLL.__init__\n"
-        "def init(self, name, *rest, **more):\n"
-        "    if 'nvrtc' in str(name): raise OSError(f'{name}: cannot open shared object file')\n"
-        "    original(self, name, *rest, **more)\n"
-        "ctypes.CDLL.__init__ = init\n"
-    )
-    done = orion_run(
-        sys.executable,
-        "-c",
-        ADD.replace("10", "11"),
-        PYTHONPATH=str(tmp_path),
-        CUPY_CACHE_DIR=str(tmp_path / "cache"),
-    )
-    assert done.code == 1, done.said()
-    assert "libnvrtc.so" in done.err, done.said()
-    assert done.seconds < ERROR_SECONDS + 5
 
 
 def test_machine_code_from_a_gpus_cache_is_refused_with_a_remedy(orion_run: OrionRun) -> None:

@@ -132,15 +132,16 @@ def command_of(pid: int) -> str:
         return ""
 
 
-@pytest.mark.parametrize("way", ["cpu", "cascade"])
+@pytest.mark.parametrize("way", ["cpu", "tcp", "cascade"])
 def test_device_code_of_two_files_is_linked(
     build: Build, orion_run: OrionRun, cascade_run: OrionRun, way: str
 ) -> None:
     """nvcc leaves PTX to be linked by the driver, and the runtime hands all of it over."""
     program = build("linked", arguments=("-rdc=true", str(HERE / "programs" / "linked_part.cu")))
-    done = orion_run(program) if way == "cpu" else cascade_run(program)
+    options = ("--transport", "tcp") if way == "tcp" else ()
+    done = (cascade_run if way == "cascade" else orion_run)(program, options=options)
     assert done.code == 0, done.said()
-    assert "linked" in done.out
+    assert "linked ok" in done.out
 
 
 def test_device_suite_runs_before_a_server(cascade: dict[str, str], inner: Server) -> None:

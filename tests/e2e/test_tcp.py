@@ -10,6 +10,7 @@ import re
 import shutil
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,6 +27,7 @@ from e2e_support import (
     said_once,
     wait_until,
 )
+from kernels_numpy import CHECKS
 from test_tour import STOPS
 
 RUNTIMES = ("static", "shared", "12-static", "12-shared")
@@ -69,6 +71,15 @@ def test_feature(build: Build, tcp_server: Server, stop: str) -> None:
     done = tcp_server.run(build("tour"), stop)
     assert done.code == 0, done.said()
     assert f"{stop} ok" in done.out
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_kernel_agrees_with_numpy(build: Build, tcp_server: Server, name: str) -> None:
+    library = build("kernels", arguments=("-shared", "-Xcompiler", "-fPIC"))
+    script = Path(__file__).parent / "kernels_numpy.py"
+    done = tcp_server.run(sys.executable, script, library, name)
+    assert done.code == 0, done.said()
+    assert "agrees with NumPy" in done.out
 
 
 @pytest.mark.parametrize("stop", sorted(NEEDS_ONE_ADDRESS))

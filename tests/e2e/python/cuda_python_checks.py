@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
+import threading
 import warnings
 
 import checks
@@ -133,10 +135,34 @@ def check_events():
 
 
 def check_streams():
+    """A stream that waits for another's event: what it does comes after, however long the other takes."""
+    module = Program(SCALE, "c++", options=options()).compile(
+        "cubin", name_expressions=("fill<double>",)
+    )
+    config = LaunchConfig(grid=(N + 127) // 128, block=128)
+    x = OnDevice(np.ones(N))
+    stream.sync()
     other = device.create_stream()
+    gate, begun = threading.Event(), threading.Event()
+
+    @ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+    def hold(_: int) -> None:
+        begun.set()
+        gate.wait(60)
+
+    address = ctypes.cast(hold, ctypes.c_void_p).value
+    served(driver.cuLaunchHostFunc(stream.handle, driver.CUhostFn(address), 0))
+    launch(stream, config, module.get_kernel("fill<double>"), x.buffer, 7.0, np.uint64(N))
     event = stream.record()
     other.wait(event)
+    launch(other, config, module.get_kernel("scale"), x.buffer, 3.0, np.uint64(N))
+    assert begun.wait(60)
+    assert not event.is_done
+    assert int(driver.cuStreamQuery(other.handle)[0]) == driver.CUresult.CUDA_ERROR_NOT_READY
+    gate.set()
     other.sync()
+    assert event.is_done
+    np.testing.assert_array_equal(x.back(), np.full(N, 21.0))
     other.close()
 
 
@@ -200,9 +226,8 @@ def check_driver_linker():
     served(driver.cuModuleGetFunction(module, b"other"))
     function = served(driver.cuModuleGetFunction(module, b"scale"))
     x = OnDevice(np.arange(N, dtype="f8"))
-    from ctypes import c_double, c_ulonglong, c_void_p
-
-    values = ((int(x.buffer.handle), 2.0, N), (c_void_p, c_double, c_ulonglong))
+    kinds = (ctypes.c_void_p, ctypes.c_double, ctypes.c_ulonglong)
+    values = ((int(x.buffer.handle), 2.0, N), kinds)
     served(driver.cuLaunchKernel(function, 8, 1, 1, 128, 1, 1, 0, stream.handle, values, 0))
     np.testing.assert_array_equal(x.back(), np.arange(N) * 2.0)
     served(driver.cuModuleUnload(module))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import operator
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -73,7 +74,14 @@ def check_elementwise():
     same(lambda xp, a, b: a * b - a / b + a**2, FLOATS, FLOATS[::-1].copy())
     same(lambda xp, a: xp.sin(a) * xp.exp(-a) + xp.sqrt(xp.abs(a)) + xp.log1p(a * a), FLOATS)
     same(lambda xp, a: xp.arctan2(a, 0.5) + xp.tanh(a) + xp.cbrt(a) + xp.expm1(a), FLOATS)
-    same(lambda xp, a, b: (a // b, a % b, a & b, a | b, a ^ b)[1], INTEGERS, np.full(5000, 7))
+    for calculate in (
+        operator.floordiv,
+        operator.mod,
+        operator.and_,
+        operator.or_,
+        operator.xor,
+    ):
+        same(lambda xp, a, b, of=calculate: of(a, b), INTEGERS, np.full(5000, 7))
     same(lambda xp, a: a // 7, INTEGERS)
     same(lambda xp, a: (a << 2) | (a >> 1), INTEGERS)
     same(lambda xp, a: xp.clip(a, -0.5, 0.5), FLOATS, exact=True)
@@ -81,7 +89,11 @@ def check_elementwise():
     same(lambda xp, a: xp.isnan(a / (a > 0)), FLOATS)
     same(lambda xp, a, b: xp.maximum(a, b) - xp.fmin(a, b), FLOATS, FLOATS[::-1].copy())
     same(lambda xp, a: xp.logaddexp(a, 1.0) + xp.hypot(a, 2.0) + xp.copysign(1.0, a), FLOATS)
-    same(lambda xp, a, b: xp.divmod(a, b)[0] + xp.gcd(a, b), INTEGERS, np.full(5000, 6))
+    same(lambda xp, a, b: xp.stack(xp.divmod(a, b)), INTEGERS, np.full(5000, 6))
+    same(lambda xp, a, b: xp.gcd(a, b), INTEGERS, np.full(5000, 6))
+    same(lambda xp, a: xp.stack(xp.modf(a)), FLOATS * 9)
+    same(lambda xp, a: xp.frexp(a)[0], FLOATS, exact=True)
+    same(lambda xp, a: xp.frexp(a)[1], FLOATS, exact=True)
 
 
 def check_float32_math():
@@ -133,7 +145,9 @@ def check_sum():
     same(lambda xp, a: a.sum(), np.arange(300_000))
     same(lambda xp, a: xp.sum(a > 0), FLOATS)
     same(lambda xp, a: a.prod(), FLOATS[:30])
-    same(lambda xp, a: (a.mean(), a.std(), a.var())[1], FLOATS)
+    for summary in ("mean", "std", "var"):
+        same(lambda xp, a, of=summary: getattr(a, of)(), FLOATS)
+        same(lambda xp, a, of=summary: getattr(a, of)(axis=0), MATRIX)
     same(lambda xp, a: xp.median(a), FLOATS)
     same(lambda xp, a: xp.percentile(a, 30), FLOATS)
 
@@ -266,34 +280,153 @@ def check_raw_module():
         np.testing.assert_array_equal(x.get(), wanted)
 
 
+# What blocks of CUB are tried with: the type, its name in NumPy, threads of a block.
+CUB_CASES = (
+    ("int", "i4", 128),
+    ("float", "f4", 64),
+    ("double", "f8", 256),
+    ("long long", "i8", 96),
+    ("unsigned short", "u2", 32),
+)
+
+
+def cub_kernels(code: str, cases=CUB_CASES) -> dict[tuple[str, int], Any]:
+    """The kernel `work<type, threads>` of the code for each case."""
+    names = [f"work<{name}, {threads}>" for name, _, threads in cases]
+    module = cp.RawModule(code=code, options=("-std=c++17",), name_expressions=names)
+    return {
+        (kind, threads): module.get_function(name)
+        for name, (_, kind, threads) in zip(names, cases, strict=True)
+    }
+
+
 def check_block_primitives():
     code = r"""
     #include <cub/block/block_reduce.cuh>
     #include <cub/block/block_scan.cuh>
     #include <cub/block/block_radix_sort.cuh>
-    extern "C" __global__ void work(const int *in, int *sorted, int *scanned, int *total) {
-        typedef cub::BlockRadixSort<int, 128, 2> Sort;
-        typedef cub::BlockScan<int, 128> Scan;
-        typedef cub::BlockReduce<int, 128> Reduce;
+    template <typename T, int N> __global__ void work(const T *in, T *sorted, T *scanned, T *found) {
+        typedef cub::BlockRadixSort<T, N, 2> Sort;
+        typedef cub::BlockScan<T, N> Scan;
+        typedef cub::BlockReduce<T, N> Reduce;
         __shared__ typename Sort::TempStorage s;
         __shared__ typename Scan::TempStorage c;
         __shared__ typename Reduce::TempStorage r;
-        int t = threadIdx.x, mine[2] = {in[2 * t], in[2 * t + 1]}, before;
-        int sum = Reduce(r).Sum(mine[0] + mine[1]);
-        Scan(c).ExclusiveSum(mine[0] + mine[1], before);
+        int t = threadIdx.x;
+        T mine[2] = {in[2 * t], in[2 * t + 1]}, both = mine[0] + mine[1], before;
+        T sum = Reduce(r).Sum(both);
+        __syncthreads();
+        T most = Reduce(r).Reduce(both, cuda::maximum<>{});
+        Scan(c).ExclusiveSum(both, before);
         scanned[t] = before;
-        Sort(s).Sort(mine);
+        Sort(s).SortDescending(mine);
         sorted[2 * t] = mine[0]; sorted[2 * t + 1] = mine[1];
-        if (t == 0) *total = sum;
+        if (t == 0) { found[0] = sum; found[1] = most; }
     }"""
-    work = cp.RawKernel(code, "work", options=("-std=c++17",))
-    data = random.integers(-1000, 1000, 256).astype("i4")
-    ordered, scanned, total = cp.empty(256, "i4"), cp.empty(128, "i4"), cp.empty(1, "i4")
-    work((1,), (128,), (cp.asarray(data), ordered, scanned, total))
-    pairs = data.reshape(128, 2).sum(axis=1)
-    np.testing.assert_array_equal(ordered.get(), np.sort(data))
-    np.testing.assert_array_equal(scanned.get(), np.cumsum(pairs) - pairs)
-    assert total.item() == data.sum()
+    for (kind, threads), work in cub_kernels(code).items():
+        data = random.integers(0 if kind == "u2" else -500, 500, 2 * threads).astype(kind)
+        ordered, scanned = cp.empty(2 * threads, kind), cp.empty(threads, kind)
+        found = cp.empty(2, kind)
+        work((1,), (threads,), (cp.asarray(data), ordered, scanned, found))
+        pairs = data.reshape(threads, 2).sum(axis=1, dtype=kind)
+        before = np.cumsum(pairs, dtype=kind) - pairs
+        np.testing.assert_array_equal(ordered.get(), np.sort(data)[::-1])
+        np.testing.assert_array_equal(scanned.get(), before)
+        np.testing.assert_array_equal(found.get(), [pairs.sum(dtype=kind), pairs.max()])
+
+
+def check_block_moves():
+    """CUB between memory, threads and each other: load, exchange, merge sort, histogram, store."""
+    code = r"""
+    #include <cub/block/block_load.cuh>
+    #include <cub/block/block_store.cuh>
+    #include <cub/block/block_exchange.cuh>
+    #include <cub/block/block_merge_sort.cuh>
+    #include <cub/block/block_histogram.cuh>
+    struct Less { template <typename T> __device__ bool operator()(T a, T b) const { return a < b; } };
+    template <typename T, int N>
+    __global__ void work(const T *in, int valid, T *striped, T *merged, unsigned *sorted_bins, unsigned *atomic_bins) {
+        enum { EACH = 4, BINS = 16 };
+        typedef cub::BlockLoad<T, N, EACH, cub::BLOCK_LOAD_TRANSPOSE> Load;
+        typedef cub::BlockExchange<T, N, EACH> Exchange;
+        typedef cub::BlockMergeSort<T, N, EACH> Merge;
+        typedef cub::BlockStore<T, N, EACH, cub::BLOCK_STORE_WARP_TRANSPOSE> Store;
+        typedef cub::BlockHistogram<unsigned char, N, EACH, BINS, cub::BLOCK_HISTO_SORT> Sorting;
+        typedef cub::BlockHistogram<unsigned char, N, EACH, BINS, cub::BLOCK_HISTO_ATOMIC> Counting;
+        __shared__ union {
+            typename Load::TempStorage load; typename Exchange::TempStorage exchange;
+            typename Merge::TempStorage merge; typename Store::TempStorage store;
+            typename Sorting::TempStorage sorting; typename Counting::TempStorage counting;
+        } shared;
+        __shared__ unsigned bins[BINS];
+        T mine[EACH], other[EACH];
+        unsigned char sample[EACH];
+        Load(shared.load).Load(in, mine, valid, T(99));
+        __syncthreads();
+        Exchange(shared.exchange).BlockedToStriped(mine, other);
+        for (int i = 0; i < EACH; i++) striped[threadIdx.x * EACH + i] = other[i];
+        __syncthreads();
+        for (int i = 0; i < EACH; i++) sample[i] = (unsigned char)((long long)mine[i] & 15);
+        Sorting(shared.sorting).Histogram(sample, bins);
+        __syncthreads();
+        if (threadIdx.x < BINS) sorted_bins[threadIdx.x] = bins[threadIdx.x];
+        __syncthreads();
+        for (int i = 0; i < EACH; i++) sample[i] = (unsigned char)((long long)mine[i] & 15);
+        Counting(shared.counting).Histogram(sample, bins);
+        __syncthreads();
+        if (threadIdx.x < BINS) atomic_bins[threadIdx.x] = bins[threadIdx.x];
+        Merge(shared.merge).Sort(mine, Less());
+        __syncthreads();
+        Store(shared.store).Store(merged, mine, valid);
+    }"""
+    # a merge sort needs a power of two
+    cases = [(name, kind, 128 if threads == 96 else threads) for name, kind, threads in CUB_CASES]
+    for (kind, threads), work in cub_kernels(code, cases).items():
+        size = 4 * threads
+        data = random.integers(0, 90, size).astype(kind)
+        outs = cp.zeros(size, kind), cp.zeros(size, kind), cp.zeros(16, "u4"), cp.zeros(16, "u4")
+        work((1,), (threads,), (cp.asarray(data), np.int32(size - 5), *outs))
+        striped, merged, by_sort, by_atomics = (out.get() for out in outs)
+        data[-5:] = 99  # what the load puts where there is nothing
+        np.testing.assert_array_equal(striped, data.reshape(4, threads).T.ravel())
+        np.testing.assert_array_equal(merged[:-5], np.sort(data)[:-5])
+        np.testing.assert_array_equal(merged[-5:], 0)
+        bins = np.bincount(data.astype("i8") & 15, minlength=16)
+        np.testing.assert_array_equal(by_sort, bins)
+        np.testing.assert_array_equal(by_atomics, bins)
+
+
+def check_warp_primitives():
+    code = r"""
+    #include <cub/warp/warp_reduce.cuh>
+    #include <cub/warp/warp_scan.cuh>
+    template <typename T, int N> __global__ void work(const T *in, T *sums, T *most, T *scanned, T *quarters) {
+        typedef cub::WarpReduce<T> Reduce;
+        typedef cub::WarpReduce<T, 8> Small;
+        typedef cub::WarpScan<T> Scan;
+        __shared__ typename Reduce::TempStorage r[N / 32];
+        __shared__ typename Small::TempStorage q[N / 8];
+        __shared__ typename Scan::TempStorage s[N / 32];
+        int t = threadIdx.x, w = t / 32;
+        T mine = in[t], upto;
+        T sum = Reduce(r[w]).Sum(mine);
+        T largest = Reduce(r[w]).Reduce(mine, cuda::maximum<>{}, 20);
+        T quarter = Small(q[t / 8]).Sum(mine);
+        Scan(s[w]).InclusiveSum(mine, upto);
+        scanned[t] = upto;
+        if (t % 32 == 0) { sums[w] = sum; most[w] = largest; }
+        if (t % 8 == 0) quarters[t / 8] = quarter;
+    }"""
+    for (kind, threads), work in cub_kernels(code).items():
+        data = random.integers(0, 100, threads).astype(kind)
+        sums, most = cp.zeros(threads // 32, kind), cp.zeros(threads // 32, kind)
+        scanned, quarters = cp.zeros(threads, kind), cp.zeros(threads // 8, kind)
+        work((1,), (threads,), (cp.asarray(data), sums, most, scanned, quarters))
+        warps = data.reshape(-1, 32)
+        np.testing.assert_array_equal(sums.get(), warps.sum(1))
+        np.testing.assert_array_equal(most.get(), warps[:, :20].max(1))
+        np.testing.assert_array_equal(scanned.get(), warps.cumsum(1).ravel())
+        np.testing.assert_array_equal(quarters.get(), data.reshape(-1, 8).sum(1))
 
 
 def check_elementwise_kernel():

@@ -144,6 +144,104 @@ def check_shuffles():
     np.testing.assert_allclose(out, [x.sum(), (x > 0.5).sum()], rtol=1e-12)
 
 
+def check_shuffles_of_every_kind():
+    """Up, down, xor and from one lane, of each type; and votes."""
+
+    @cuda.jit
+    def exchange(x, up, down, crossed, given, votes):
+        i = cuda.grid(1)
+        up[i] = cuda.shfl_up_sync(0xFFFFFFFF, x[i], 3)
+        down[i] = cuda.shfl_down_sync(0xFFFFFFFF, x[i], 5)
+        crossed[i] = cuda.shfl_xor_sync(0xFFFFFFFF, x[i], 9)
+        given[i] = cuda.shfl_sync(0xFFFFFFFF, x[i], (cuda.laneid * 7) % 32)
+        votes[0, i] = cuda.all_sync(0xFFFFFFFF, x[i] >= 0)
+        votes[1, i] = cuda.any_sync(0xFFFFFFFF, x[i] > 990)
+        votes[2, i] = cuda.popc(cuda.match_any_sync(0xFFFFFFFF, int32(x[i]) % 4))
+
+    lane = np.arange(32)
+    for dtype in ("i4", "i8", "f4", "f8"):
+        x = random.integers(0, 1000, 128).astype(dtype)
+        x[70] = 995
+        x[32:64] %= 900
+        outs = [np.zeros_like(x) for _ in range(4)]
+        votes = np.zeros((3, 128), "i4")
+        exchange[2, 64](x, *outs, votes)
+        warps = x.reshape(4, 32)
+        sources = (
+            np.where(lane < 3, lane, lane - 3),
+            np.where(lane + 5 > 31, lane, lane + 5),
+            lane ^ 9,
+            lane * 7 % 32,
+        )
+        for got, source in zip(outs, sources, strict=True):
+            np.testing.assert_array_equal(got.reshape(4, 32), warps[:, source])
+        np.testing.assert_array_equal(votes[0], 1)
+        np.testing.assert_array_equal(votes[1], np.repeat((warps > 990).any(1), 32))
+        alike = [[(warp % 4 == value % 4).sum() for value in warp] for warp in warps]
+        np.testing.assert_array_equal(votes[2], np.ravel(alike))
+
+
+def check_atomics_of_every_kind():
+    """Each on global and on shared memory; what they give back is a value that was there."""
+
+    @cuda.jit
+    def apply(x, out, old):
+        local = cuda.shared.array(8, int32)
+        i, t = cuda.grid(1), cuda.threadIdx.x
+        if t < 8:
+            local[t] = out[0, t]
+        cuda.syncthreads()
+        if i < x.size:
+            for k in range(2):
+                a = out[1] if k else local
+                cuda.atomic.sub(a, 0, x[i])
+                cuda.atomic.min(a, 1, x[i])
+                cuda.atomic.max(a, 2, x[i])
+                cuda.atomic.and_(a, 3, x[i] | 0x700)
+                cuda.atomic.or_(a, 4, x[i])
+                cuda.atomic.xor(a, 5, x[i])
+                last = cuda.atomic.exch(a, 6, i + 1)
+                if k:
+                    old[i] = last
+        cuda.syncthreads()
+        if t < 8:
+            out[0, t] = local[t]
+
+    @cuda.jit
+    def count(up, down):
+        cuda.atomic.inc(up, 0, 9)
+        cuda.atomic.dec(down, 0, 9)
+
+    @cuda.jit
+    def extremes(x, out):
+        i = cuda.grid(1)
+        if i < x.size:
+            cuda.atomic.nanmin(out, 0, x[i])
+            cuda.atomic.nanmax(out, 1, x[i])
+            cuda.atomic.add(out, 2, x[i] if x[i] == x[i] else float64(0))
+
+    x = random.integers(0, 1 << 8, 256).astype("i4")
+    start = np.array([10, 1 << 20, -1, -1, 0, 0, 0, 0], "i4")
+    out, old = np.stack([start, start]), np.zeros(256, "i4")
+    apply[1, 256](x, out, old)
+    ored, xored = np.bitwise_or.reduce(x), np.bitwise_xor.reduce(x)
+    wanted = [10 - x.sum(), x.min(), x.max(), np.bitwise_and.reduce(x | 0x700), ored, xored]
+    for row in out:
+        np.testing.assert_array_equal(row[:6], wanted)
+        assert 1 <= row[6] <= 256
+    # each value that was exchanged in came out once, but for the one that is still there
+    np.testing.assert_array_equal(np.sort([*old, out[1, 6]]), np.arange(257))
+    up, down = np.zeros(1, "u4"), np.zeros(1, "u4")
+    count[1, 64](up, down)
+    assert (up[0], down[0]) == (64 % 10, -64 % 10)
+    values = random.standard_normal(300)
+    values[17] = np.nan
+    found = np.array([np.inf, -np.inf, 0.0])
+    extremes[3, 128](values, found)
+    np.testing.assert_array_equal(found[:2], [np.nanmin(values), np.nanmax(values)])
+    np.testing.assert_allclose(found[2], np.nansum(values), rtol=1e-12)
+
+
 def check_device_functions():
     @cuda.jit(device=True)
     def squared(x):

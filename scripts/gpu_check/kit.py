@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .machine import BUILD_SECONDS, ROOT, Gpu, native_environment, run, say
+from .machine import CASCADE_SECONDS, ROOT, Gpu, native_environment, run, say
 
 PROGRAMS = Path("tests/e2e/programs")
 SCRIPTS = Path("tests/e2e/python")  # CuPy, Numba, cuda-core
@@ -39,28 +39,33 @@ class Kit:
     suite: Path | None = None  # tests/devices/cuda_test
     bench: Path | None = None
     notes: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)  # what could not be checked, and why
     root: Path = ROOT  # where the scripts and the sources are
 
 
-def checkout_kit(venv: Path) -> Kit:
-    """Builds in the venv, with what PyPI or the machine has."""
+def checkout_kit(venv: Path, seconds: float) -> Kit:
+    """Builds in the venv, with what PyPI or the machine has, within these seconds."""
     built = run(
         [sys.executable, ROOT / "scripts" / "bootstrap.py", "--venv", venv, "test"],
         dict(os.environ),
-        BUILD_SECONDS,
+        seconds,
     )
     if not built.good and not (venv / "bin" / "orion").exists():
         last = built.words.splitlines()[-1] if built.words else "?"
         raise SystemExit(
             f"gpu-check: Orion cannot be built here: {last}\n"
             "gpu-check: without a network, pack it elsewhere: make gpu-check ARGS='--pack DIR', then, in DIR on this "
-            "machine, python3 -m scripts.gpu_check --packed ."
+            "machine, python3 -m scripts.gpu_check --packed .; with one, make test ARGS=--collect-only builds first, "
+            "without a limit"
         )
     kit = Kit(str(venv / "bin" / "python"), [str(venv / "bin" / "orion")], native_environment())
     if not built.good:
         kit.notes.append("the installed build was used: it could not be brought up to date")
     suite = ROOT / "build" / "venv" / "tests" / "devices" / "cuda_test"
-    kit.suite = suite if suite.exists() else None
+    if suite.exists():
+        kit.suite = suite
+    else:
+        kit.missing.append(f"the device suite: {suite} is not built")
     return kit
 
 
@@ -78,7 +83,7 @@ def packed_kit(folder: Path) -> Kit:
         )
     environment = {**native_environment(), "PYTHONPATH": str(folder / "site")}
     kit = Kit(sys.executable, [sys.executable, "-m", "orion_shm"], environment, root=folder)
-    kit.notes += made["notes"]
+    kit.missing += made["missing"]
     for path in sorted((folder / "compiled").iterdir()):
         path.chmod(0o755)  # copies over some networks lose it
         kit.programs[path.name] = path
@@ -104,7 +109,7 @@ def choose_nvcc(kit: Kit, newest: int | None) -> dict[str, str] | None:
             words = f"nvcc {asked.out.strip()} is newer than the driver (CUDA {newest}); name another in ORION_NVCC"
         else:
             return environment
-    kit.notes.append(f"no examples and no tour: {words}")
+    kit.missing.append(f"the examples, the tour, the kernels: {words}")
     return None
 
 
@@ -129,19 +134,21 @@ def compile_programs(kit: Kit, folder: Path, gpu: Gpu | None) -> None:
         if done.good:
             kit.programs[name] = folder / name
         else:
-            kit.notes.append(f"{name} does not compile: {' '.join(done.words.split())[-200:]}")
+            kit.missing.append(
+                f"{name}: it does not compile: {' '.join(done.words.split())[-200:]}"
+            )
     bench = folder / "driver_bench"
     compiler = os.environ.get("CC", "cc").split()
     done = run([*compiler, "-O2", "-o", bench, root / BENCH, "-ldl"], dict(os.environ), 60)
     if done.good:
         kit.bench = bench
     else:
-        kit.notes.append(f"no figures: {' '.join(done.words.split())[-200:]}")
+        kit.missing.append(f"the figures: {' '.join(done.words.split())[-200:]}")
 
 
 def pack(folder: Path, venv: Path) -> None:
     """All that a machine without tools needs, but for Python 3 of this version and NumPy."""
-    kit = checkout_kit(venv)
+    kit = checkout_kit(venv, CASCADE_SECONDS)
     shutil.rmtree(folder, ignore_errors=True)
     compile_programs(kit, folder / "compiled", None)
     if kit.suite:
@@ -160,9 +167,11 @@ def pack(folder: Path, venv: Path) -> None:
     for part in ("scripts", PROGRAMS, SCRIPTS):
         shutil.copytree(ROOT / part, folder / part, ignore=skip)
     shutil.copy2(ROOT / KERNELS, folder / KERNELS)
-    (folder / "kit.json").write_text(json.dumps({"python": python, "notes": kit.notes}) + "\n")
+    (folder / "kit.json").write_text(json.dumps({"python": python, "missing": kit.missing}) + "\n")
     for note in kit.notes:
         say(note)
+    for what in kit.missing:
+        say(f"it lacks {what}")
     size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
     say(f"{folder}: {size >> 20} MiB for Python {python}, {platform.machine()}")
 
@@ -176,5 +185,5 @@ def python_for(kit: Kit, package: str) -> str | None:
         if done.good:
             return python
         why = why or (done.words.splitlines()[-1] if done.words else "it fails")
-    kit.notes.append(f"{package} does not work natively, so nothing is said of it: {why[:200]}")
+    kit.missing.append(f"the {package} script: {package} does not work natively: {why[:200]}")
     return None

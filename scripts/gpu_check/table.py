@@ -71,7 +71,8 @@ def markdown(report: dict[str, Any]) -> str:
         "`make gpu-check`; each program ran natively first.",
         "",
     ]
-    lines += [f"* {note}" for note in report["notes"]] + ([""] if report["notes"] else [])
+    notes = [*report["notes"], *(f"not checked: {what}" for what in report["missing"])]
+    lines += [f"* {note}" for note in notes] + ([""] if notes else [])
     found = report["figures"]
     ways = [way for way in (SHM, TCP) if way in found]
     if NATIVE in found and ways:
@@ -86,16 +87,28 @@ def markdown(report: dict[str, Any]) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def of_gpu(found: dict[str, Any], gpu: Gpu, kit: Kit) -> dict[str, Any]:
+    """The figures that this GPU gave; those of any other device (the cascade's) never enter the table."""
+    kept = {way: rows for way, rows in found.items() if rows["device"] == gpu.name}
+    for way in sorted(found.keys() - kept.keys()):
+        kit.missing.append(
+            f"the figures, {way}: they are of {found[way]['device']}, not of the GPU"
+        )
+    return kept
+
+
 def write(folder: Path, gpu: Gpu, kit: Kit, checks: list[Check], found: dict[str, Any]) -> Path:
     """DATE-GPU.json and .md in the folder."""
     date = datetime.date.today().isoformat()
+    figures = of_gpu(found, gpu, kit)
     report = {
         "date": date,
         "gpu": asdict(gpu),
         "cpu": f"{os.cpu_count()} CPUs, {platform.machine()}, Linux {platform.release()}",
         "notes": kit.notes,
+        "missing": kit.missing,
         "checks": [asdict(check) for check in checks],
-        "figures": found,
+        "figures": figures,
     }
     folder.mkdir(parents=True, exist_ok=True)
     slug = re.sub(r"[^a-z0-9]+", "-", gpu.name.lower()).strip("-")

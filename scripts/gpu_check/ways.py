@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .kit import Kit
-from .machine import run
+from .machine import CLOCK, run
 
 READY_SECONDS = 90.0  # a machine with eight GPUs takes its time to open the first
 NATIVE, SHM, TCP = "native", "shm", "tcp"
@@ -68,7 +68,7 @@ def server(
 
 def ready(kit: Kit, address: str, process: subprocess.Popen[bytes], log: Path) -> str:
     """Waits until the server has its device; its HOST:PORT. SystemExit with its own words when it does not come."""
-    end = time.monotonic() + READY_SECONDS
+    end = time.monotonic() + CLOCK.left(READY_SECONDS)
     while process.poll() is None and time.monotonic() < end:
         if Path(address.removeprefix("unix:")).exists():
             asked = run(

@@ -283,6 +283,79 @@ def test_worker_that_stops_is_given_up_after_the_timeout(build: Build, tcp_serve
     wait_until(lambda: tcp_server.clients() == [], "the lease to return", 5.0)
 
 
+class Relay:
+    """Between a program and a server: what either says goes on to the other, until `spoil` says something itself."""
+
+    def __init__(self, server: str) -> None:
+        self.server = server
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self.listener.getsockname()[1]}"
+        self.pairs: list[tuple[socket.socket, socket.socket]] = []
+        self.words = b""
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self) -> None:
+        host, _, port = self.server.rpartition(":")
+        with suppress(OSError):  # the listener was closed
+            while True:
+                client, _ = self.listener.accept()
+                server = socket.create_connection((host, int(port)))
+                self.pairs.append((client, server))
+                threading.Thread(target=self.carry, args=(client, server), daemon=True).start()
+                threading.Thread(target=self.carry, args=(server, client), daemon=True).start()
+
+    def carry(self, source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                if self.words and any(source is server for _, server in self.pairs):
+                    data = self.words
+                target.sendall(data)
+
+    def spoil(self, words: bytes) -> None:
+        """From now on these words stand in the place of whatever the server says."""
+        self.words = words
+
+    def close(self) -> None:
+        self.listener.close()
+        for pair in self.pairs:
+            for end in pair:
+                with suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+                end.close()
+
+
+GARBAGE = {
+    "zeros": bytes(4096),
+    "ones": b"\xff" * 4096,
+    "http": b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n" * 20,
+    "random": random.Random(7).randbytes(4096),
+}
+
+
+@pytest.mark.parametrize("words", GARBAGE.values(), ids=list(GARBAGE))
+def test_server_that_sends_garbage_in_the_middle_ends_the_session_with_one_sentence(
+    build: Build, tcp_server: Server, words: bytes
+) -> None:
+    """The program is the same as ever, and gets an error from its next call."""
+    relay = Relay(tcp_server.environment["ORION_SERVER"])
+    try:
+        program = tcp_server.start(
+            build("faults"), "wait", ORION_SERVER=relay.address, ORION_TCP_TIMEOUT="5"
+        )
+        program.expect("ready")
+        relay.spoil(words)
+        program.say("go on")
+        code, out, error = program.finish(20.0)
+    finally:
+        relay.close()
+    assert code == 1, out + error
+    assert "cudaError" in out + error
+    said = [line for line in error.splitlines() if line.startswith("orion: ")]
+    said = [line for line in said if not line.startswith("orion: transport ")]
+    assert len(said) == 1, error
+    wait_until(lambda: tcp_server.clients() == [], "the lease to return", 10.0)
+
+
 @contextmanager
 def impostor(answer: bytes | None) -> Iterator[str]:
     """Something that listens: it says `answer` to whoever comes and hangs up, or nothing at all."""

@@ -8,7 +8,7 @@ JOBS ?= $(shell nproc)
 ARGS ?=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo demo-sharing test bench lint format sanitize fuzz soak gpu-check docs wheel manifests manifests-scan k8s-real clean distclean
+.PHONY: help demo demo-sharing test bench lint format sanitize fuzz soak gpu-check numba-suite docs wheel manifests manifests-scan k8s-real clean distclean
 
 help:
 	@echo "make demo       builds, then shows CUDA programs running against the CPU device"
@@ -22,6 +22,7 @@ help:
 	@echo "                WORDS=100000000 hostile words, larger models,"
 	@echo "                EXAMPLES=50 times the made-up examples of make test, new ones each time"
 	@echo "make gpu-check  on a machine with a GPU: Orion against the driver itself, table in docs/gpu; else the cascade"
+	@echo "make numba-suite  the tests that numba-cuda brings, on the CPU device; what does not pass is listed with its reason"
 	@echo "make docs       docs/reference/api-support.md"
 	@echo "make wheel      dist/orion_vgpu-*.whl"
 	@echo "make manifests  k8s/deploy/deploy-*.yaml from their kustomizations; make manifests-scan: checkov over all of it"
@@ -81,6 +82,10 @@ soak:
 
 gpu-check:
 	@$(PYTHON) -m scripts.gpu_check --venv $(VENV) $(ARGS)
+
+numba-suite:
+	@$(BOOTSTRAP) test
+	@$(BIN)/python scripts/numba_suite.py $(ARGS)
 
 docs:
 	@$(BOOTSTRAP) --no-build

@@ -8,6 +8,7 @@
 #include "image.h"
 
 #define ROOM 65536u
+#define BEYOND (2 * (size_t)ORION_IMAGE_LIMIT) /* an offset may name what lies so far behind the image */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -17,12 +18,13 @@ static void need(int condition)
         abort();
 }
 
-/* Directly before memory that may not be touched: a length that is not known ends there. */
+/* Directly before memory that may not be touched, as far as an image can reach: a length that is not known ends there, and
+ * what else this process has mapped is not taken for a part of it. */
 static uint8_t *place(const uint8_t *data, size_t size)
 {
     static uint8_t *room;
     if (room == NULL) {
-        room = mmap(NULL, 2 * ROOM, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        room = mmap(NULL, ROOM + BEYOND, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         need(room != MAP_FAILED && mprotect(room, ROOM, PROT_READ | PROT_WRITE) == 0);
     }
     if (size > 0)

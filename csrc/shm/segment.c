@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/atomic.h"
@@ -255,16 +254,16 @@ orion_status_t orion_segment_open_devshm(orion_segment_t *segment, const char *d
     }
     (void)snprintf(path, sizeof(path), "%s/%s", directory, name);
     made.fd = open(path, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW);
-    struct stat owner;
-    if (made.fd < 0 && errno == EACCES && lstat(path, &owner) == 0) {
-        orion_explain_errno(why, why_bytes, EACCES,
-                            "cannot open %s: it belongs to user %u, and this program's user is %u", path, owner.st_uid,
-                            geteuid());
-        return ORION_SYSTEM;
-    }
     if (made.fd < 0) {
-        orion_explain_errno(why, why_bytes, errno, "cannot open %s; client and server must share %s (hostIPC: true)",
-                            path, directory);
+        const int error = errno;
+        uid_t owner;
+        if (error == EACCES && orion_path_owner(path, &owner) == 0)
+            orion_explain_errno(why, why_bytes, error,
+                                "cannot open %s: it belongs to user %u, and this program's user is %u", path, owner,
+                                geteuid());
+        else
+            orion_explain_errno(why, why_bytes, error,
+                                "cannot open %s; client and server must share %s (hostIPC: true)", path, directory);
         return ORION_SYSTEM;
     }
     orion_status_t status = ORION_PROTOCOL;

@@ -54,6 +54,17 @@ static void descriptors_that_nobody_wants_are_closed(void)
     CHECK_EQUAL(orion_fd_send(0, "x", 1, many, ORION_FDS_MAX + 1), ORION_INVALID);
 }
 
+static void a_link_has_an_owner_of_its_own(void)
+{
+    char path[64];
+    uid_t owner = 4711;
+    (void)snprintf(path, sizeof(path), "/tmp/orion-link-%d", (int)getpid());
+    CHECK(orion_path_owner(path, &owner) == -1 && owner == 4711);
+    CHECK(symlink("/nowhere", path) == 0);
+    CHECK(orion_path_owner(path, &owner) == 0 && owner == geteuid());
+    CHECK(unlink(path) == 0);
+}
+
 static void a_closed_socket_is_a_peer_gone(void)
 {
     int pair[2];
@@ -72,4 +83,4 @@ static void a_closed_socket_is_a_peer_gone(void)
 }
 
 CHECK_MAIN(CASE(descriptors_travel_with_their_message), CASE(descriptors_that_nobody_wants_are_closed),
-           CASE(a_closed_socket_is_a_peer_gone))
+           CASE(a_link_has_an_owner_of_its_own), CASE(a_closed_socket_is_a_peer_gone))

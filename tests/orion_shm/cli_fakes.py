@@ -44,6 +44,7 @@ def status_of(address: str, clients: int = 1) -> dict[str, Any]:
                 "kernels": 1,
                 "transport": "shm",
                 "connected": 1.0,
+                "seconds": 2.5,
             }
         ][:clients],
         "totals": {"sessions": 1, "calls": 17, "bytes": 600000, "kernels": 1, "memory_peak": 4096},

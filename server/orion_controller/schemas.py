@@ -25,18 +25,20 @@ Uptime = Annotated[float, Field(ge=0, le=1 << 31, allow_inf_nan=False)]  # secon
 Seconds = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 
 
+def _integer(value: Any) -> Any:
+    """In JSON, 15.0 is an integer as well."""
+    if isinstance(value, list):
+        return [_integer(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 class Model(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     @model_validator(mode="before")
     @classmethod
     def _integers(cls, data: Any) -> Any:
-        """In JSON, 15.0 is an integer as well."""
-        if not isinstance(data, dict):
-            return data
-        return {
-            k: int(v) if isinstance(v, float) and v.is_integer() else v for k, v in data.items()
-        }
+        return {k: _integer(v) for k, v in data.items()} if isinstance(data, dict) else data
 
 
 class Report(Model):

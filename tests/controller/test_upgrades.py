@@ -261,6 +261,19 @@ def test_heartbeat_with_the_least_that_was_ever_wanted_is_understood(controller)
     assert status == 200, answer
 
 
+def test_whole_numbers_may_come_with_a_decimal_point(controller) -> None:
+    """As JSON has it, in lists, too."""
+    beat = json.loads(HEARTBEAT.read_text())
+    beat["devices"][0]["vgpus"] = 4.0
+    beat["sessions"][0]["launch_latency"] = {"buckets": [1.0, 2, 0.0]}
+    status, answer = told(controller, beat)
+    assert status == 200, answer
+    beat["sequence"] += 1
+    beat["sessions"][0]["launch_latency"] = {"buckets": [1.5]}
+    status, answer = told(controller, beat)
+    assert (status, answer["kind"]) == (422, "invalid")
+
+
 @pytest.mark.parametrize(
     ("where", "wrong"),
     [

@@ -42,18 +42,11 @@ typedef union endpoint {
     struct sockaddr_storage room;
 } endpoint_t;
 
-static bool is_loopback(const struct sockaddr *a)
-{
-    if (a->sa_family == AF_INET)
-        return ntohl(((const struct sockaddr_in *)(const void *)a)->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
-    return a->sa_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)(const void *)a)->sin6_addr);
-}
-
 /* What others can reach wants to know who they are; and UCX does not encrypt. */
 static orion_status_t may_listen(const orion_address_t *address, const struct sockaddr *at, bool has_token,
                                  bool insecure, char *why, size_t why_bytes)
 {
-    if (is_loopback(at) || insecure || (has_token && address->scheme == ORION_SCHEME_TCP))
+    if (orion_socket_is_loopback(at) || insecure || (has_token && address->scheme == ORION_SCHEME_TCP))
         return ORION_OK;
     if (address->scheme == ORION_SCHEME_UCX)
         orion_explain(why, why_bytes,

@@ -17,6 +17,7 @@
 #include "stream/socket.h"
 
 #define CONNECT_NS (5 * ORION_NS_PER_S)
+#define LOOPBACK_NS (25 * ORION_NS_PER_MS) /* within this host an answer comes at once, or never */
 #define KEEPALIVE_IDLE_S 5
 #define KEEPALIVE_PROBES 3
 
@@ -45,6 +46,25 @@ static int connect_within(int fd, const struct addrinfo *to, int64_t limit_ns)
     return rc > 0 && error == 0 ? 0 : -1;
 }
 
+/* On the loopback a request that comes just as its listener dies can be lost, and the kernel repeats it in vain for as
+ * long as one waits. One from another port is refused at once. */
+static int connect_patiently(const struct addrinfo *to, int64_t limit_ns)
+{
+    int64_t deadline = orion_clock_ns() + limit_ns, left = limit_ns;
+    int64_t patience = orion_socket_is_loopback(to->ai_addr) ? LOOPBACK_NS : limit_ns;
+    do {
+        int fd = socket(to->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        if (fd < 0 || connect_within(fd, to, patience < left ? patience : left) == 0)
+            return fd;
+        int error = errno;
+        orion_fd_close(fd);
+        errno = error;
+        patience *= 2;
+        left = deadline - orion_clock_ns();
+    } while (errno == ETIMEDOUT && left > 0);
+    return -1;
+}
+
 int orion_socket_dial(const char *host, const char *port, int64_t limit_ns, char *why, size_t why_bytes)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *list = NULL;
@@ -56,12 +76,8 @@ int orion_socket_dial(const char *host, const char *port, int64_t limit_ns, char
     }
     int fd = -1, error = 0;
     for (const struct addrinfo *to = list; to != NULL && fd < 0; to = to->ai_next) {
-        fd = socket(to->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-        if (fd >= 0 && connect_within(fd, to, limit_ns) == 0)
-            break;
+        fd = connect_patiently(to, limit_ns);
         error = errno;
-        orion_fd_close(fd);
-        fd = -1;
     }
     freeaddrinfo(list);
     if (fd < 0) {
@@ -98,6 +114,14 @@ int orion_socket_connect(const char *address, char *why, size_t why_bytes)
                             "cannot connect to an Orion server at %s (start one with `orion up --bind %s`)", address,
                             address);
     return fd;
+}
+
+bool orion_socket_is_loopback(const struct sockaddr *address)
+{
+    if (address->sa_family == AF_INET)
+        return ntohl(((const struct sockaddr_in *)(const void *)address)->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+    return address->sa_family == AF_INET6 &&
+           IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)(const void *)address)->sin6_addr);
 }
 
 bool orion_socket_is_local(int socket)

@@ -20,6 +20,8 @@ orion_status_t orion_socket_receive(int socket, const struct iovec *room, size_t
 int orion_socket_dial(const char *host, const char *port, int64_t limit_ns, char *why, size_t why_bytes);
 /* To a server: a socket connected to "HOST:PORT" or "[V6]:PORT" within 5 seconds, or -1 with a sentence. */
 int orion_socket_connect(const char *address, char *why, size_t why_bytes);
+struct sockaddr;
+bool orion_socket_is_loopback(const struct sockaddr *address);
 /* Both ends of the connection have one address, or the other's is a loopback one: it never leaves this host. */
 bool orion_socket_is_local(int socket);
 /* The other end is a gateway of this network namespace: to a container on a bridge that is its own host. */

@@ -231,6 +231,8 @@ static void listener_kills(const char *address, orion_status_t (*survivor_does)(
         kills_soon(&k, victim, getpid(), 100 + check_random(&random) % 20000);
         orion_status_t status = survivor_does(where, check_random(&random));
         CHECK(kills_noticed(&k));
+        if (status != ORION_PEER_GONE && status != ORION_REFUSED)
+            fprintf(stderr, "kill %d: status %d\n", i, (int)status);
         CHECK(status == ORION_PEER_GONE || status == ORION_REFUSED);
         MUST(waitpid(victim, NULL, 0) == victim);
     }

@@ -128,13 +128,15 @@ bool orion_socket_is_local(int socket)
 {
     struct sockaddr_storage here = {0}, there = {0};
     socklen_t here_bytes = sizeof(here), there_bytes = sizeof(there);
-    if (getsockname(socket, (struct sockaddr *)&here, &here_bytes) != 0 ||
-        getpeername(socket, (struct sockaddr *)&there, &there_bytes) != 0 || here.ss_family != there.ss_family)
+    if (getsockname(socket, (struct sockaddr *)&here, &here_bytes) != 0)
         return false;
-    if (here.ss_family == AF_INET) {
-        uint32_t other = ((struct sockaddr_in *)&there)->sin_addr.s_addr;
-        return ((struct sockaddr_in *)&here)->sin_addr.s_addr == other || ntohl(other) >> 24 == IN_LOOPBACKNET;
-    }
+    if (orion_socket_is_loopback((struct sockaddr *)&here))
+        return true; /* whoever was there may have gone: then nobody can say its address */
+    if (getpeername(socket, (struct sockaddr *)&there, &there_bytes) != 0 || here.ss_family != there.ss_family)
+        return false;
+    if (here.ss_family == AF_INET)
+        return ((struct sockaddr_in *)&here)->sin_addr.s_addr == ((struct sockaddr_in *)&there)->sin_addr.s_addr ||
+               orion_socket_is_loopback((struct sockaddr *)&there);
     return here.ss_family == AF_INET6 &&
            memcmp(&((struct sockaddr_in6 *)&here)->sin6_addr, &((struct sockaddr_in6 *)&there)->sin6_addr,
                   sizeof(struct in6_addr)) == 0;

@@ -22,7 +22,7 @@ int orion_socket_dial(const char *host, const char *port, int64_t limit_ns, char
 int orion_socket_connect(const char *address, char *why, size_t why_bytes);
 struct sockaddr;
 bool orion_socket_is_loopback(const struct sockaddr *address);
-/* Both ends of the connection have one address, or the other's is a loopback one: it never leaves this host. */
+/* Both ends of the connection have one address, or one of them has a loopback one: it never leaves this host. */
 bool orion_socket_is_local(int socket);
 /* The other end is a gateway of this network namespace: to a container on a bridge that is its own host. */
 bool orion_socket_is_gateway(int socket);

@@ -86,5 +86,22 @@ static void the_loopback_is_known_by_its_addresses(void)
     CHECK(!orion_socket_is_loopback((struct sockaddr *)&four) && !orion_socket_is_loopback((struct sockaddr *)&six));
 }
 
+/* Else its user would be told to encrypt what goes to nobody. */
+static void a_connection_of_this_host_is_one_after_the_other_end_has_gone(void)
+{
+    full_t f = full_open();
+    const struct linger at_once = {.l_onoff = 1};
+    struct sockaddr_in nobody;
+    socklen_t size = sizeof(nobody);
+    int taken = accept(f.listener, NULL, NULL);
+    MUST(taken >= 0 && setsockopt(taken, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once)) == 0);
+    CHECK(orion_socket_is_local(f.waiting));
+    orion_fd_close(taken);
+    MUST(getpeername(f.waiting, (struct sockaddr *)&nobody, &size) == -1 && errno == ENOTCONN);
+    CHECK(orion_socket_is_local(f.waiting));
+    full_close(&f);
+}
+
 CHECK_MAIN(CASE(what_was_not_answered_is_asked_again), CASE(whoever_is_not_there_is_refused_at_the_first_try),
-           CASE(the_loopback_is_known_by_its_addresses))
+           CASE(the_loopback_is_known_by_its_addresses),
+           CASE(a_connection_of_this_host_is_one_after_the_other_end_has_gone))

@@ -1,11 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who tells what a death did to others: programs that nobody touches, and a clock that knows how busy the host is."""
+"""Who tells what a death did to others: programs that nobody touches."""
 
 from __future__ import annotations
 
-import threading
-import time
-from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -56,30 +53,3 @@ class Bystander:
         row = session_of(self.server, self.program)
         assert row is not None, "a bystander has lost its session"
         return row
-
-
-class Pulse:
-    """A thread that sleeps and wakes: how late it wakes is how long this host lets a process wait for a processor."""
-
-    SECONDS = 0.002
-
-    def __init__(self) -> None:
-        self._late: deque[tuple[float, float]] = deque(maxlen=100_000)  # when, by how much
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._beat, daemon=True)
-        self._thread.start()
-
-    def _beat(self) -> None:
-        while not self._end.is_set():
-            begun = time.monotonic()
-            time.sleep(self.SECONDS)
-            now = time.monotonic()
-            self._late.append((now, now - begun - self.SECONDS))
-
-    def worst(self, since: float) -> float:
-        time.sleep(2 * self.SECONDS)  # a delay that is not over yet counts as well
-        return max((late for when, late in list(self._late) if when >= since), default=0.0)
-
-    def stop(self) -> None:
-        self._end.set()
-        self._thread.join()

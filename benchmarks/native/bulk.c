@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/copy.h"
 #include "base/fd.h"
 #include "sample.h"
 #include "shm/layout.h"
@@ -42,6 +43,7 @@ static void serve(int socket)
     orion_port_fds(port, &fds[0], &fds[1]);
     if (orion_fd_send(socket, &welcome, sizeof(welcome), fds, 2) != ORION_OK)
         _exit(1);
+    orion_copier_t copier = {0};
     uint8_t *heap = malloc(LARGEST);
     memset(heap, 1, LARGEST);
     for (int64_t copied = 0;;) { /* ns of copying since the last sync, which takes it along */
@@ -58,9 +60,9 @@ static void serve(int socket)
         uint8_t *chunk = orion_port_stage(port, words[0]), *at = heap + words[2];
         int64_t began = bench_now_ns();
         if (record->opcode == OP_IN) {
-            memcpy(at, chunk, words[3]);
+            orion_copy_from_peer(at, chunk, words[3]);
         } else {
-            memcpy(chunk, at, words[3]);
+            orion_copy_to_peer(&copier, chunk, at, words[3]);
         }
         copied += bench_now_ns() - began;
         orion_port_stage_done(port, words[0], words[1]);
@@ -174,7 +176,7 @@ static double run_in(void *arg)
             must(orion_link_stage_claim(m->link, &stage));
             mark = spend(&p, CLIENT_WAITS, mark);
             n = least(m->bytes - at, (uint32_t)orion_stage_part(&stage, m->bytes));
-            memcpy(stage.data, m->host + at, n);
+            must(orion_link_stage_send(m->link, &stage, m->host + at, n));
             (void)spend(&p, CLIENT_COPIES, mark);
             post(m, OP_IN, &stage, at, n);
         }
@@ -206,7 +208,7 @@ static double run_out(void *arg)
             mark = bench_now_ns();
             must(orion_link_stage_await(m->link, stage));
             mark = spend(&p, CLIENT_WAITS, mark);
-            memcpy(m->host + done, stage->data, n);
+            must(orion_link_stage_collect(m->link, stage, m->host + done, n));
             mark = spend(&p, CLIENT_COPIES, mark);
             done += n;
         }

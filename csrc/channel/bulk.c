@@ -398,6 +398,6 @@ orion_status_t orion_bulk_place(orion_channel_t *channel, const orion_bulk_t *bu
     }
     orion_status_t status = reserve(channel, bulk->bytes, may_split, deadline, place_p, copied_p);
     if (status == ORION_OK)
-        memcpy((*copied_p)->data, bulk->data, bulk->bytes);
+        orion_copy_to_peer(&channel->copier, (*copied_p)->data, bulk->data, bulk->bytes);
     return status;
 }

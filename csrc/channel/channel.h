@@ -13,6 +13,7 @@
 #define ORION_CHANNEL_CHANNEL_H
 
 #include "base/clock.h"
+#include "base/copy.h"
 #include "base/lock.h"
 #include "channel/arena.h"
 #include "channel/layout.h"
@@ -76,6 +77,7 @@ struct orion_channel {
     uint32_t sequence;  /* of the newest call */
     uint32_t slot_hint; /* where a free one is likely */
     orion_wait_t space_wait;
+    orion_copier_t copier; /* into our arena */
 
     /* receivers */
     _Alignas(ORION_SPACING) orion_lock_t receive_lock;
@@ -228,13 +230,9 @@ static inline void orion_copy_small(void *to, const void *from, size_t bytes)
     }
     uint8_t *t = to;
     const uint8_t *f = from;
-    for (; bytes >= 16; bytes -= 16, t += 16, f += 16) {
-        __builtin_memcpy(t, f, 16);
-        orion_compiler_barrier(); /* keeps the loop a loop: it would become the call we avoid */
-    }
-    if (bytes >= 8) {
+    for (; bytes >= 8; bytes -= 8, t += 8, f += 8) {
         __builtin_memcpy(t, f, 8);
-        bytes -= 8, t += 8, f += 8;
+        orion_compiler_barrier(); /* keeps the loop a loop: it would become the call we avoid */
     }
     if (bytes >= 4) {
         __builtin_memcpy(t, f, 4);

@@ -79,7 +79,7 @@ static orion_status_t pieces_add(orion_channel_t *channel, const orion_bulk_plac
     if (channel->pieces.filled / LOOK_BYTES != filled / LOOK_BYTES &&
         !orion_memory_available(channel->pieces.bytes - channel->pieces.filled))
         return pieces_no_memory(channel, channel->pieces.bytes);
-    memcpy(channel->pieces.data + channel->pieces.filled, data, place->bytes);
+    orion_copy_from_peer(channel->pieces.data + channel->pieces.filled, data, place->bytes);
     channel->pieces.filled = filled;
     orion_place_release(channel, orion_place_reference(place));
     return channel->pieces.filled == channel->pieces.bytes ? ORION_OK : ORION_AGAIN;
@@ -126,7 +126,7 @@ static void copy_along(orion_channel_t *channel, into_t *into, int64_t deadline)
         if (there > place.bytes)
             there = place.bytes;
         if (there > into->done) {
-            memcpy(into->to + into->done, (const uint8_t *)data + into->done, there - into->done);
+            orion_copy_from_peer(into->to + into->done, (const uint8_t *)data + into->done, there - into->done);
             into->done = there;
         } else if (orion_time_left(deadline) <= 0 ||
                    !orion_wait_look(&channel->policy, &where, pages, ORION_SPIN_CAP_NS)) {
@@ -390,7 +390,7 @@ orion_status_t orion_channel_receive_into(orion_channel_t *channel, int64_t time
         return status;
     size_t bytes = message->bulk.bytes;
     bool whole = message->data == message->bulk.data;
-    memcpy(into.to + into.done, (const uint8_t *)message->bulk.data + into.done, bytes - into.done);
+    orion_copy_from_peer(into.to + into.done, (const uint8_t *)message->bulk.data + into.done, bytes - into.done);
     give_back(message);
     message->bulk.data = to;
     if (whole)

@@ -2,7 +2,7 @@
 /* The consumer's checks and the producer's slow path, see ring.h. */
 #include "channel/ring.h"
 
-#include <string.h>
+#include "base/copy.h"
 
 void orion_ring_producer_init(orion_ring_producer_t *ring, uint8_t *data, uint32_t size, uint32_t *head_p,
                               const uint32_t *tail_p, uint32_t epoch)
@@ -50,7 +50,7 @@ static inline void copy_payload(uint8_t *to, const uint8_t *from, uint32_t bytes
     return;
 #endif
     if (bytes > 256) {
-        memcpy(to, from, bytes);
+        orion_copy_from_peer(to, from, bytes);
         return;
     }
     for (; bytes >= 16; bytes -= 16, to += 16, from += 16) {

@@ -156,7 +156,7 @@ static void fill(orion_channel_t *channel, uint8_t *to, const uint8_t *from, siz
 {
     size_t step = bytes < LONG_BYTES ? STEP_BYTES : LONG_STEP_BYTES;
     for (size_t at = 0; at < bytes; at += step) {
-        memcpy(to + at, from + at, bytes - at < step ? bytes - at : step);
+        orion_copy_to_peer(&channel->copier, to + at, from + at, bytes - at < step ? bytes - at : step);
         /* release: pairs with the acquire in copy_along */
         orion_store_release(&channel->own->filled, (uint32_t)((at + step) / ORION_FILLED_PAGE));
     }

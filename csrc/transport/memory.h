@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/copy.h"
 #include "channel/ring.h"
 #include "channel/wait.h"
 #include "shm/layout.h"
@@ -59,6 +60,7 @@ struct orion_memory_link {
     uint32_t stage_next, stage_sequence;
     uint32_t stage_last[ORION_STAGE_COUNT]; /* sequence of the latest use; 0 = free */
     orion_wait_t stage_claim_wait;
+    orion_copier_t copier; /* into the chunks */
 
     /* the event ring's reader, one thread */
     orion_ring_consumer_t events;

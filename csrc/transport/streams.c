@@ -61,11 +61,11 @@ orion_status_t orion_memory_stage_claim(orion_link_t *base, orion_stage_t *stage
 
 orion_status_t orion_memory_stage_send(orion_link_t *base, const orion_stage_t *stage, const void *from, size_t bytes)
 {
-    (void)base;
+    orion_memory_link_t *link = (orion_memory_link_t *)base;
     if (bytes > stage->bytes)
         return ORION_INVALID;
     if (from != stage->data)
-        memcpy(stage->data, from, bytes);
+        orion_copy_to_peer(&link->copier, stage->data, from, bytes);
     return ORION_OK;
 }
 
@@ -90,7 +90,7 @@ orion_status_t orion_memory_stage_collect(orion_link_t *base, const orion_stage_
 {
     orion_status_t status = bytes <= stage->bytes ? orion_memory_stage_await(base, stage) : ORION_INVALID;
     if (status == ORION_OK)
-        memcpy(to, stage->data, bytes);
+        orion_copy_from_peer(to, stage->data, bytes);
     return status;
 }
 

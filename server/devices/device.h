@@ -104,7 +104,9 @@ typedef struct orion_device_config {
     int capture_output;   /* the process is the worker's own: standard output is what the driver prints for kernels */
     const uint32_t *turn; /* share.h; NULL: nobody else uses the device */
     orion_usage_t *usage; /* NULL: nobody looks */
-    const char *host_id;  /* stable identity of the machine for the UUID; NULL: /etc/machine-id or the host's name */
+    /* Memory that a client writes or reads in turn with this process, or 0 bytes. */
+    uint64_t staging, staging_bytes;
+    const char *host_id; /* stable identity of the machine for the UUID; NULL: /etc/machine-id or the host's name */
 } orion_device_config_t;
 
 #define ORION_DEVICE_ATTRIBUTES 160u

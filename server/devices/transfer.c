@@ -31,27 +31,36 @@ static void fill_row(unsigned char *p, uint32_t value, uint32_t element, uint64_
     }
 }
 
-static void piece(const orion_transfer_t *t, uint64_t dst, uint64_t src, uint64_t bytes)
+static int in_staging(const orion_queue_t *queue, uint64_t address)
+{
+    return address - queue->staging < queue->staging_bytes;
+}
+
+static void piece(orion_queue_t *queue, const orion_transfer_t *t, uint64_t dst, uint64_t src, uint64_t bytes)
 {
     if (t->kind == ORION_TRANSFER_FILL)
         fill_row(pointer(dst), t->value, t->element, bytes);
+    else if (in_staging(queue, dst))
+        orion_copy_to_peer(&queue->copier, pointer(dst), pointer(src), bytes);
+    else if (in_staging(queue, src))
+        orion_copy_from_peer(pointer(dst), pointer(src), bytes);
     else if (t->parts == 1)
         memmove(pointer(dst), pointer(src), bytes);
     else
         memcpy(pointer(dst), pointer(src), bytes);
 }
 
-static void do_part(const orion_transfer_t *t, uint64_t part)
+static void do_part(orion_queue_t *queue, const orion_transfer_t *t, uint64_t part)
 {
     uint64_t first = part * t->part;
     if (t->height == 1) {
         uint64_t left = t->width - first;
-        piece(t, t->dst + first, t->src + first, left < t->part ? left : t->part);
+        piece(queue, t, t->dst + first, t->src + first, left < t->part ? left : t->part);
         return;
     }
     uint64_t end = t->height - first < t->part ? t->height : first + t->part;
     for (uint64_t row = first; row < end; row++)
-        piece(t, t->dst + row * t->dst_pitch, t->src + row * t->src_pitch, t->width);
+        piece(queue, t, t->dst + row * t->dst_pitch, t->src + row * t->src_pitch, t->width);
 }
 
 static int overlaps(const orion_transfer_t *t)
@@ -83,12 +92,13 @@ static orion_op_t *op_of(orion_job_t *job)
 
 static int job_run(orion_job_t *job, orion_pool_thread_t *thread)
 {
+    orion_queue_t *queue = op_of(job)->queue;
     orion_transfer_t *t = &op_of(job)->u.transfer;
     for (;;) {
         uint64_t part = __atomic_fetch_add(&t->next, 1, __ATOMIC_RELAXED);
         if (part >= t->parts)
             return 1;
-        do_part(t, part);
+        do_part(queue, t, part);
         if (orion_pool_starving(thread->pool))
             return 0;
     }
@@ -125,7 +135,7 @@ static CUresult enqueue(orion_queue_t *queue, orion_stream_t *stream, orion_tran
     int idle = orion_queue_idle(queue, stream);
     if (idle && bytes <= UNDER_LOCK) {
         for (uint64_t part = 0; part < t->parts; part++)
-            do_part(t, part);
+            do_part(queue, t, part);
         orion_queue_unlock(queue);
         if (done)
             done(arg, CUDA_SUCCESS);
@@ -149,7 +159,7 @@ static CUresult enqueue(orion_queue_t *queue, orion_stream_t *stream, orion_tran
     if (orion_queue_push(queue, stream, op)) {
         orion_queue_unlock(queue);
         for (uint64_t part = 0; part < t->parts; part++)
-            do_part(t, part);
+            do_part(queue, t, part);
         orion_queue_complete(op, CUDA_SUCCESS);
         return CUDA_SUCCESS;
     }

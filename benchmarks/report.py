@@ -109,8 +109,7 @@ def spread(*names: str) -> Callable[[Figures], float | None]:
 
     def cell(figures: Figures) -> float | None:
         name = next((name for name in names if name in figures), names[0])
-        p99, p50 = value(figures, name, "p99"), value(figures, name)
-        return p99 / p50 if p99 is not None and p50 else None
+        return value(figures, name, "p99_of_p50")
 
     return cell
 

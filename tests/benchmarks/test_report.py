@@ -20,7 +20,7 @@ import report
 def call(ns: float, dropped: int = 0, kept: int = 5) -> dict[str, Any]:
     return {
         "unit": "ns", "median": ns, "least": ns, "most": ns, "ratio_to_pair": ns / 100, "line": 80,
-        "pair": 100, "kept": kept, "dropped": dropped, "p99": 2 * ns,
+        "pair": 100, "kept": kept, "dropped": dropped, "p99_of_p50": 2,
     }  # fmt: skip
 
 
@@ -59,7 +59,7 @@ def test_a_wider_spread_is_listed_for_every_size() -> None:
     ours, peer = run(200, 200).entries
     for size in (8, 48, 64, 256, 4096, 65536):
         calls = {f"call_{size}": call(200)}
-        tail = {f"call_{size}": {**call(200), "p99": 300}}
+        tail = {f"call_{size}": {**call(200), "p99_of_p50": 1.5}}
         entries = [replace(ours, figures=calls), replace(peer, figures=tail)]
         (found,) = report.behind(report.Run("", "", entries))
         assert found.figure.startswith("Round trip, p99 / p50")

@@ -7,6 +7,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/copy.h"
 #include "base/fd.h"
 #include "shm/layout.h"
 #include "transport/link.h"
@@ -111,9 +112,9 @@ static const orion_record_t *next(void)
 
 static void session_answer(void *buffer, size_t bytes)
 {
-    const orion_record_t *record = next();
-    memcpy(buffer, orion_record_payload_const(record), bytes);
-    orion_port_reply(port, record->slot, record->sequence, 0, 0, buffer, (uint32_t)bytes);
+    const orion_record_t *record = next(); /* in memory of the worker's own: it answers from there */
+    (void)buffer;
+    orion_port_reply(port, record->slot, record->sequence, 0, 0, orion_record_payload_const(record), (uint32_t)bytes);
 }
 
 static void session_send(const void *out, size_t bytes)
@@ -142,7 +143,7 @@ static void session_receive(void *buffer, size_t bytes)
     uint32_t words[3];
     for (size_t at = 0; at < bytes; at += words[2]) {
         memcpy(words, orion_record_payload_const(next()), sizeof(words));
-        memcpy((uint8_t *)buffer + at, orion_port_stage(port, words[0]), words[2]);
+        orion_copy_from_peer((uint8_t *)buffer + at, orion_port_stage(port, words[0]), words[2]); /* as devices do */
         orion_port_stage_done(port, words[0], words[1]);
     }
 }

@@ -202,6 +202,31 @@ typedef struct row {
     uint32_t gap_us;
 } row_t;
 
+/* Short calls are timed in groups: some processors' time stamps go in steps of 10 ns, and reading one takes as long. The
+ * floor is timed so as well. */
+#define GROUP 16
+#define GROUPED_MAX 256
+
+/* GROUP messages, written before the clock starts as a program's are: bytes that have just been stored one by one are
+ * slow to copy in one go. */
+static void mark_group(size_t bytes)
+{
+    for (int i = 0; i < GROUP; i++)
+        mark(out + (size_t)i * GROUPED_MAX, bytes, ++stamp);
+}
+
+static double call_group(size_t bytes)
+{
+    mark_group(bytes);
+    uint64_t began = ticks();
+    for (int i = 0; i < GROUP; i++)
+        twin.call(out + (size_t)i * GROUPED_MAX, in + (size_t)i * GROUPED_MAX, bytes);
+    uint64_t ended = ticks();
+    for (int i = 0; i < GROUP; i++)
+        check(in + (size_t)i * GROUPED_MAX, bytes, stamp - GROUP + 1 + (uint64_t)i);
+    return (double)(ended - began) * tick_ns / GROUP;
+}
+
 static double call_once(size_t bytes)
 {
     mark(out, bytes, ++stamp);
@@ -212,11 +237,15 @@ static double call_once(size_t bytes)
     return (double)(ended - began) * tick_ns;
 }
 
+/* The median, of groups where the calls are short; beside it, of single calls, the 99th percentile in medians. */
 static double run_calls(void *arg)
 {
-    static double times[CALLS_MAX];
+    static double times[CALLS_MAX], grouped[CALLS_MAX / GROUP];
     row_t *row = arg;
-    start(JOB_ANSWER, row->bytes, row->count);
+    uint32_t groups = row->gap_us == 0 && row->bytes <= GROUPED_MAX ? row->count / GROUP : 0;
+    start(JOB_ANSWER, row->bytes, row->count + groups * GROUP);
+    for (uint32_t i = 0; i < groups; i++)
+        grouped[i] = call_group(row->bytes);
     for (uint32_t i = 0; i < row->count; i++) {
         if (row->gap_us != 0)
             (void)usleep(row->gap_us);
@@ -224,8 +253,8 @@ static double run_calls(void *arg)
     }
     bench_job_await();
     double p50 = bench_median(times, (int)row->count);
-    bench_second(bench_percentile(times, (int)row->count, 0.99));
-    return p50;
+    bench_second(bench_percentile(times, (int)row->count, 0.99) / p50);
+    return groups > 0 ? bench_median(grouped, (int)groups) : p50;
 }
 
 /* As many as fill a sample, by the fastest of some trials (the first one opens what is opened at first use): few would
@@ -257,7 +286,7 @@ static void calls(int samples)
         row.count = fitting(run_calls, &row, 50, CALLS_MAX);
         bench_result_t r = bench_sample(run_calls, &row, samples);
         snprintf(name, sizeof(name), "call_%zu", bytes);
-        bench_figures(name, "ns", "p99", &r);
+        bench_figures(name, "ns", "p99_of_p50", &r);
     }
 }
 
@@ -369,7 +398,7 @@ static void asleep(void)
 {
     row_t row = {.bytes = 64, .count = 60, .gap_us = 2000};
     bench_result_t r = bench_sample(run_calls, &row, 3);
-    bench_figures("asleep_64", "ns", "p99", &r);
+    bench_figures("asleep_64", "ns", "p99_of_p50", &r);
 }
 
 static void pin_other(uint32_t cpu)
@@ -401,7 +430,7 @@ static void unpinned(int samples)
     bench_result_t r = bench_sample(run_calls, &row, samples);
     (void)bench_pin(0);
     pin_other(1);
-    bench_figures("unpinned_64", "ns", "p99", &r);
+    bench_figures("unpinned_64", "ns", "p99_of_p50", &r);
 }
 
 static void spin_only(bool only)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Futex and membarrier system calls, see futex.h. */
+/* Futex system calls, see futex.h. */
 #define _GNU_SOURCE
 #include "base/futex.h"
 
@@ -10,13 +10,6 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-
-#ifndef SYS_membarrier
-#define SYS_membarrier 324
-#endif
-/* enum membarrier_cmd, by value: old headers lack them */
-#define MEMBARRIER_GLOBAL_EXPEDITED (1 << 1)
-#define MEMBARRIER_REGISTER_GLOBAL_EXPEDITED (1 << 2)
 
 orion_status_t orion_futex_wait(const uint32_t *word, uint32_t expected, int64_t timeout_ns)
 {
@@ -34,20 +27,4 @@ int orion_futex_wake(const uint32_t *word, int count)
     long rc = syscall(SYS_futex, word, FUTEX_WAKE, count, NULL, NULL, 0);
     errno = saved;
     return rc < 0 ? 0 : (int)rc;
-}
-
-bool orion_membarrier_register(void)
-{
-    int saved = errno;
-    long rc = syscall(SYS_membarrier, MEMBARRIER_REGISTER_GLOBAL_EXPEDITED, 0, 0);
-    errno = saved;
-    return rc == 0;
-}
-
-bool orion_membarrier_global(void)
-{
-    int saved = errno;
-    long rc = syscall(SYS_membarrier, MEMBARRIER_GLOBAL_EXPEDITED, 0, 0);
-    errno = saved;
-    return rc == 0;
 }

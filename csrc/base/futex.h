@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Futexes on words that other processes map too (never FUTEX_PRIVATE), and the process-wide memory barrier by which
- * a sleeper spares the sender a fence. */
+/* Futexes on words that other processes map too (never FUTEX_PRIVATE). */
 #ifndef ORION_BASE_FUTEX_H
 #define ORION_BASE_FUTEX_H
 
@@ -18,12 +17,5 @@ orion_status_t orion_futex_wait(const uint32_t *word, uint32_t expected, int64_t
 
 /* Wakes up to `count` sleepers; returns how many. */
 int orion_futex_wake(const uint32_t *word, int count);
-
-/* Declares that this process takes part in global expedited barriers: without it a peer's barrier does not reach us.
- * Idempotent and cheap; false where the kernel (before 4.16) or a seccomp filter says no. */
-bool orion_membarrier_register(void);
-
-/* Every registered process that is running passes a full barrier before this returns. false: not available. */
-bool orion_membarrier_global(void);
 
 #endif

@@ -14,7 +14,7 @@ static bool revoke(orion_lock_t *lock)
     if (owner > ORION_LOCK_REVOKING && !orion_compare_exchange(&lock->owner, &owner, ORION_LOCK_REVOKING))
         return false;
     if (owner != ORION_LOCK_SHARED) {
-        if (!orion_membarrier_global())
+        if (!orion_membarrier_register() || !orion_membarrier_global()) /* the owner has to be reached */
             return false;
         /* acquire: pairs with the release in orion_lock_leave; what the owner did there is seen */
         if (orion_load_acquire(&lock->inside) != 0)
@@ -31,7 +31,7 @@ bool orion_lock_try_slow(orion_lock_t *lock)
     uint32_t seen = 0;
     if (orion_load_relaxed(&lock->owner) == ORION_LOCK_NEW) {
         /* without membarriers nobody could ever take it away again */
-        bool can = orion_membarrier_register() && orion_membarrier_global();
+        bool can = orion_membarrier_begin();
         uintptr_t first = can ? orion_thread_token() : ORION_LOCK_SHARED;
         if (orion_compare_exchange(&lock->owner, &owner, first))
             return orion_lock_try(lock);
@@ -48,7 +48,7 @@ bool orion_lock_wait(orion_lock_t *lock, int64_t timeout_ns)
     }
     (void)orion_fetch_add(&lock->sleepers, 1);
     /* The holder leaves, then looks for sleepers; we are one, then look whether it has left. */
-    if (!orion_membarrier_global()) {
+    if (orion_load_relaxed(&orion_membarrier_registered) == 0 || !orion_membarrier_global()) {
         orion_fence_full();
         timeout_ns = timeout_ns < UNSURE_NS ? timeout_ns : UNSURE_NS;
     }

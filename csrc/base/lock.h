@@ -11,6 +11,7 @@
 
 #include "base/atomic.h"
 #include "base/futex.h"
+#include "base/membarrier.h"
 
 /* Values of `owner` that are no thread. */
 enum { ORION_LOCK_NEW = 0, ORION_LOCK_SHARED = 1, ORION_LOCK_REVOKING = 2 };

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -114,6 +115,25 @@ int orion_cpu_throttled(void)
     if (rest == NULL || *rest != ' ' || orion_parse_u64_prefix(rest + 1, &period) == NULL)
         return 0;
     return quota < period;
+}
+
+/* The 20th field of its line; the second, its name, may hold anything. */
+int orion_threads(void)
+{
+    char text[1024];
+    uint64_t threads;
+    int fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    ssize_t n = read(fd, text, sizeof(text) - 1);
+    (void)close(fd);
+    if (n <= 0)
+        return 0;
+    text[n] = '\0';
+    const char *at = strrchr(text, ')');
+    for (int field = 2; at != NULL && field < 20; field++)
+        at = strchr(at + 1, ' ');
+    return at != NULL && orion_parse_u64_prefix(at + 1, &threads) != NULL ? (int)threads : 0;
 }
 
 int orion_cpu_usable(void)

@@ -29,6 +29,8 @@ int64_t orion_fd_size(int fd);
 int orion_path_owner(const char *path, uid_t *uid_p);
 /* The processor this thread runs on, or -1. */
 int orion_cpu_current(void);
+/* How many threads this process has; 0 = unknown. */
+int orion_threads(void);
 /* How many processors this process may run on (affinity mask). */
 int orion_cpu_usable(void);
 /* Lets the scheduler put this thread on another processor now, if there is one. false: there is none. */

@@ -195,7 +195,7 @@ orion_status_t orion_channel_open(int socket, const orion_channel_options_t *opt
         goto err;
     }
     mine.epoch |= 1;
-    if (orion_membarrier_register())
+    if (orion_membarrier_begin())
         mine.flags |= ORION_GREETING_MEMBARRIER;
     status = orion_segment_create(&channel->own_segment, "orion-channel", ORION_CHANNEL_SEGMENT_BYTES, true, why,
                                   why_bytes);

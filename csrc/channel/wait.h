@@ -10,6 +10,7 @@
 
 #include "base/atomic.h"
 #include "base/futex.h"
+#include "base/membarrier.h"
 #include "base/status.h"
 
 #define ORION_SPIN_CAP_NS 50000
@@ -67,17 +68,6 @@ static inline void orion_wait_gather(void)
 {
     for (int i = 0; i < ORION_GATHER_LOOKS; i++)
         orion_cpu_relax();
-}
-
-/* After the release store that a sleeper may be waiting for, before the load of its flag. With membarrier only the
- * compiler has to be held: the sleeper's barrier orders this processor. */
-static inline void orion_wake_order(bool membarrier)
-{
-    if (membarrier) {
-        orion_compiler_barrier();
-    } else {
-        orion_fence_full(); /* pairs with the fence in orion_wait_changed */
-    }
 }
 
 #endif

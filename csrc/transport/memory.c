@@ -26,7 +26,7 @@ void orion_memory_propose(orion_hello_t *hello)
 {
     memset(hello->candidates, 0, sizeof(hello->candidates));
     hello->range_bytes = 0;
-    if (orion_membarrier_register())
+    if (orion_membarrier_begin())
         hello->flags |= ORION_FLAG_MEMBARRIER;
     if ((hello->flags & ORION_FLAG_NO_RANGE) != 0)
         return;

@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/futex.h"
+#include "base/membarrier.h"
 #include "base/log.h"
 #include "base/sys.h"
 #include "channel/ring.h"

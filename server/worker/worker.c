@@ -2,6 +2,7 @@
 /* Making and unmaking a worker, and the small services that the generated dispatch asks of it. */
 #include "base/atomic.h"
 #include "base/futex.h"
+#include "base/membarrier.h"
 #include "worker/broker.h"
 #include "worker/hand/hand.h"
 

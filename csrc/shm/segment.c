@@ -7,7 +7,9 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/atomic.h"
@@ -156,12 +158,64 @@ err_close:
     return status;
 }
 
+/* A mapping keeps the open file description, and with it this lock, after close(): it says for as long as the creator
+ * lives, however it dies, that somebody is behind the file. Shared: whoever sweeps (orion_server/devshm.py) asks for an
+ * exclusive one. */
+static bool lock_for_life(int fd)
+{
+    return flock(fd, LOCK_SH | LOCK_NB) == 0;
+}
+
+/* No name yet: a creator that is killed leaves nothing. -1: not on this file system. */
+static int open_unnamed(const char *directory)
+{
+    int fd = open(directory, O_RDWR | O_TMPFILE | O_CLOEXEC, 0600);
+    if (fd >= 0 && !lock_for_life(fd)) {
+        orion_fd_close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+static bool give_name(int fd, const char *path)
+{
+    char source[64];
+    (void)snprintf(source, sizeof(source), "/proc/self/fd/%d", fd);
+    return linkat(AT_FDCWD, source, AT_FDCWD, path, AT_SYMLINK_FOLLOW) == 0;
+}
+
+/* The other way: has a name before it has a lock. A sweep that came between has removed it. */
+static int open_named(const char *path)
+{
+    struct stat found;
+    int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return -1;
+    if (lock_for_life(fd) && fstat(fd, &found) == 0 && found.st_nlink > 0)
+        return fd;
+    (void)unlink(path);
+    orion_fd_close(fd);
+    errno = EAGAIN;
+    return -1;
+}
+
+static orion_status_t fill_devshm(orion_segment_t *segment, const char *directory, char *why, size_t why_bytes)
+{
+    if (fallocate(segment->fd, 0, 0, (off_t)segment->bytes) != 0) {
+        orion_explain_errno(why, why_bytes, errno, "cannot allocate %zu KiB in %s (containers often have 64 MiB there)",
+                            segment->bytes >> 10, directory);
+        return ORION_NO_MEMORY;
+    }
+    return map_and_populate(segment, true, why, why_bytes);
+}
+
 orion_status_t orion_segment_create_devshm(orion_segment_t *segment, const char *directory, size_t bytes,
                                            uint32_t owner_uid, char *why, size_t why_bytes)
 {
     char path[256];
     uint64_t random[2];
     orion_segment_t made = ORION_SEGMENT_EMPTY;
+    orion_status_t status;
     made.bytes = bytes;
     if (!orion_memory_available(bytes)) {
         orion_explain(why, why_bytes,
@@ -176,25 +230,30 @@ orion_status_t orion_segment_create_devshm(orion_segment_t *segment, const char 
     (void)snprintf(made.name, sizeof(made.name), "orion-%016llx%016llx", (unsigned long long)random[0],
                    (unsigned long long)random[1]);
     (void)snprintf(path, sizeof(path), "%s/%s", directory, made.name);
-    made.fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    made.fd = open_unnamed(directory);
+    if (made.fd >= 0) {
+        status = fill_devshm(&made, directory, why, why_bytes);
+        if (status != ORION_OK)
+            goto err_close;
+        if (!give_name(made.fd, path))
+            orion_segment_close(&made); /* no /proc here */
+    }
     if (made.fd < 0) {
-        orion_explain_errno(why, why_bytes, errno, "cannot create a shared memory file in %s", directory);
-        return ORION_SYSTEM;
+        made.fd = open_named(path);
+        if (made.fd < 0) {
+            orion_explain_errno(why, why_bytes, errno, "cannot create a shared memory file in %s", directory);
+            return ORION_SYSTEM;
+        }
+        status = fill_devshm(&made, directory, why, why_bytes);
+        if (status != ORION_OK)
+            goto err_close;
     }
-    orion_status_t status = ORION_NO_MEMORY;
-    if (fallocate(made.fd, 0, 0, (off_t)bytes) != 0) {
-        orion_explain_errno(why, why_bytes, errno, "cannot allocate %zu KiB in %s (containers often have 64 MiB there)",
-                            bytes >> 10, directory);
-        goto err_close;
-    }
+    /* after it has its name: nobody without CAP_FOWNER may give a name to a file that isn't his */
     if (geteuid() == 0 && owner_uid != 0 && fchown(made.fd, owner_uid, (gid_t)-1) != 0) {
         orion_explain_errno(why, why_bytes, errno, "cannot give a shared memory file to user %u", owner_uid);
         status = ORION_SYSTEM;
         goto err_close;
     }
-    status = map_and_populate(&made, true, why, why_bytes);
-    if (status != ORION_OK)
-        goto err_close;
     orion_segment_close_fd(&made);
     *segment = made;
     return ORION_OK;

@@ -31,7 +31,8 @@ int orion_memfd_sized(const char *label, size_t bytes, char *why, size_t why_byt
  * (F_SEAL_FUTURE_WRITE, Linux 5.1; without it the client could scribble over its own answers, nothing more). */
 orion_status_t orion_segment_create(orion_segment_t *segment, const char *label, size_t bytes, bool seal_against_peer,
                                     char *why, size_t why_bytes);
-/* The same as a file with a random name, mode 0600, given to owner_uid if we may. */
+/* The same as a file with a random name, mode 0600, given to owner_uid if we may. The file has its name when it is
+ * complete, and a shared flock for as long as this mapping is there: one without is of a creator that has died. */
 orion_status_t orion_segment_create_devshm(orion_segment_t *segment, const char *directory, size_t bytes,
                                            uint32_t owner_uid, char *why, size_t why_bytes);
 void orion_segment_unlink(orion_segment_t *segment, const char *directory);

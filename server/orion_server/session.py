@@ -3,26 +3,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import re
 import signal
 import socket
 import time
 from dataclasses import dataclass, field
 from enum import Enum
-from pathlib import Path
 from typing import Any
 
-from . import errors, futex, messages, wire
+from . import devshm, errors, futex, messages, wire
 from .allocations import Allocation
 from .ledger import Lease
 from .stats import Counters
 from .tokens import Exchange
 from .workers import Worker
-
-DEVSHM = Path("/dev/shm")
-DEVSHM_NAME = re.compile(r"[A-Za-z0-9._-]{1,63}")
 
 
 class State(Enum):
@@ -170,10 +164,7 @@ class Session:
 
     def unlink_segments(self) -> None:
         """/dev/shm mode: at the latest when the session ends."""
-        for name in self.devshm_names:
-            if DEVSHM_NAME.fullmatch(name):
-                with contextlib.suppress(OSError):
-                    (DEVSHM / name).unlink()
+        devshm.unlink(self.devshm_names)
         self.devshm_names = ()
 
     def close(self) -> None:

@@ -303,6 +303,8 @@ class Sessions:
         session.busy_seconds = self._server.shares.seconds_of(session.worker)
         self._server.shares.remove(session.worker)
         session.close()
+        if session.transport == wire.TRANSPORT_DEVSHM:  # its worker may not have come to tell names
+            self._server.sweeper.sweep()
         self._server.leasing.finish(session)
         self._live.pop(session.id, None)
         self.totals["busy_seconds"] += session.busy_seconds

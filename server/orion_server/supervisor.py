@@ -21,6 +21,7 @@ from .allocations import Allocation, Allocations
 from .cache import ObjectCache
 from .config import Config, default_memory
 from .control import ControlPort, answer
+from .devshm import Sweeper
 from .exporter import Exporter
 from .grants import Grants
 from .greeter import Greeter
@@ -50,6 +51,7 @@ class Supervisor:
         self.started = time.time()  # for people
         self.since = time.monotonic()
         self.loop = Loop()
+        self.sweeper = Sweeper(self.loop)
         self.sessions = Sessions(self)
         self.device = Device(
             0,
@@ -152,6 +154,7 @@ class Supervisor:
             self.exporter.close()
         self.control.close()
         self.leasing.close()
+        self.sweeper.close(STOP_SECONDS)
         for path, identity in self.bound.items():
             with contextlib.suppress(OSError):
                 # somebody may have removed it, and another server bound it anew
@@ -191,6 +194,7 @@ class Supervisor:
         self.shares.set_threads(self.device.threads)
         self.memory = self.device.memory = min(self.memory, info["memory"])
         self.allocations.restore()
+        self.sweeper.sweep()  # what those left who were killed with their server, or with their zygote
         log.info(
             "ready: %s, %d MiB, %d vGPUs", self.device.name, self.memory >> 20, self.device.slots
         )

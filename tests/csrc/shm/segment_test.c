@@ -59,52 +59,6 @@ static void a_descriptor_that_lies_is_refused(void)
     orion_fd_close(unsealed);
 }
 
-static void a_devshm_segment_has_a_name_until_it_is_unlinked(void)
-{
-    orion_segment_t a, b;
-    CHECK_EQUAL(orion_segment_create_devshm(&a, ORION_DEVSHM_DIRECTORY, 1 << 16, (uint32_t)getuid(), why, sizeof(why)),
-                ORION_OK);
-    CHECK_EQUAL(strlen(a.name), strlen("orion-") + 32);
-    CHECK_EQUAL(orion_segment_open_devshm(&b, ORION_DEVSHM_DIRECTORY, a.name, 1 << 16, false, why, sizeof(why)),
-                ORION_OK);
-    ((char *)a.address)[5] = 'y';
-    CHECK_EQUAL(((char *)b.address)[5], 'y');
-    orion_segment_close(&b);
-    CHECK_EQUAL(orion_segment_open_devshm(&b, ORION_DEVSHM_DIRECTORY, a.name, 1 << 17, false, why, sizeof(why)),
-                ORION_PROTOCOL);
-    char name[ORION_SEGMENT_NAME_BYTES];
-    strcpy(name, a.name);
-    orion_segment_unlink(&a, ORION_DEVSHM_DIRECTORY);
-    CHECK_EQUAL(orion_segment_open_devshm(&b, ORION_DEVSHM_DIRECTORY, name, 1 << 16, false, why, sizeof(why)),
-                ORION_SYSTEM);
-    orion_segment_close(&a);
-}
-
-static void a_segment_of_another_user_is_named_as_that(void)
-{
-    orion_segment_t a, b;
-    if (geteuid() != 0)
-        return; /* nobody else can be two users */
-    CHECK_EQUAL(orion_segment_create_devshm(&a, ORION_DEVSHM_DIRECTORY, 1 << 16, 4711, why, sizeof(why)), ORION_OK);
-    CHECK_EQUAL(seteuid(4712), 0);
-    CHECK_EQUAL(orion_segment_open_devshm(&b, ORION_DEVSHM_DIRECTORY, a.name, 1 << 16, false, why, sizeof(why)),
-                ORION_SYSTEM);
-    CHECK_EQUAL(seteuid(0), 0);
-    CHECK(strstr(why, "it belongs to user 4711, and this program's user is 4712: Permission denied") != NULL);
-    orion_segment_unlink(&a, ORION_DEVSHM_DIRECTORY);
-    orion_segment_close(&a);
-}
-
-static void a_name_cannot_lead_out_of_the_directory(void)
-{
-    orion_segment_t s;
-    static const char *const names[] = {"", ".", "..", "../etc/passwd", "a/b", "/etc/passwd"};
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-        CHECK_EQUAL(orion_segment_open_devshm(&s, ORION_DEVSHM_DIRECTORY, names[i], 4096, false, why, sizeof(why)),
-                    ORION_PROTOCOL);
-    }
-}
-
 static void more_memory_than_there_is_is_an_error(void)
 {
     orion_segment_t s;
@@ -154,7 +108,5 @@ static void a_range_is_taken_once_and_filled_in_place(void)
 }
 
 CHECK_MAIN(CASE(a_memfd_segment_is_shared_and_sealed), CASE(nobody_else_can_write_a_reply_segment),
-           CASE(a_descriptor_that_lies_is_refused), CASE(a_devshm_segment_has_a_name_until_it_is_unlinked),
-           CASE(a_segment_of_another_user_is_named_as_that), CASE(a_name_cannot_lead_out_of_the_directory),
-           CASE(more_memory_than_there_is_is_an_error), CASE(a_header_must_match_in_every_word),
-           CASE(a_range_is_taken_once_and_filled_in_place))
+           CASE(a_descriptor_that_lies_is_refused), CASE(more_memory_than_there_is_is_an_error),
+           CASE(a_header_must_match_in_every_word), CASE(a_range_is_taken_once_and_filled_in_place))

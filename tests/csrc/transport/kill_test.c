@@ -3,6 +3,8 @@
  * behind. ORION_KILLS: how often, default 50. */
 #define _GNU_SOURCE
 #include <dirent.h>
+#include <fcntl.h>
+#include <sys/file.h>
 
 #include "../check.h"
 #include "../kills.h"
@@ -34,8 +36,8 @@ static void mark_files(char prefix[32])
     (void)snprintf(prefix, 32, "orion-%016llx", (unsigned long long)mark);
 }
 
-/* A worker killed between creating its files and the client's mapping them leaves them: its supervisor sweeps by name.
- * These workers have none, so the test does. Returns how many there were. */
+/* A worker killed between creating its files and the client's mapping them leaves them: a server sweeps. These workers
+ * have none, so the test does. Returns how many there were: whole, and with nobody behind them. */
 static int sweep_files(const char *prefix)
 {
     int n = 0;
@@ -47,6 +49,9 @@ static int sweep_files(const char *prefix)
         if (strncmp(e->d_name, prefix, strlen(prefix)) != 0)
             continue;
         (void)snprintf(path, sizeof(path), "/dev/shm/%s", e->d_name);
+        int fd = open(path, O_RDWR | O_CLOEXEC);
+        MUST(fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0 && orion_fd_size(fd) > 0);
+        (void)close(fd);
         n += unlink(path) == 0;
     }
     (void)closedir(d);

@@ -26,6 +26,7 @@ from e2e_support import (  # noqa: E402
     Server,
     run,
     running_server,
+    shared_files,
     wait_until,
 )
 
@@ -179,8 +180,3 @@ def nothing_left() -> Iterator[None]:
     before = shared_files()
     yield
     wait_until(lambda: shared_files() <= before, "our files to leave /dev/shm", 5.0)
-
-
-def shared_files() -> set[str]:
-    """Our files in /dev/shm."""
-    return {name for name in os.listdir("/dev/shm") if "orion" in name}

@@ -221,27 +221,6 @@ orion_status_t orion_channel_claim(orion_channel_t *channel, uint32_t bytes, int
                                    orion_record_t **record_p);
 void orion_channel_commit(orion_channel_t *channel);
 
-/* Payloads are mostly below 64 bytes: no call for those. */
-static inline void orion_copy_small(void *to, const void *from, size_t bytes)
-{
-    if (bytes > 128) {
-        __builtin_memcpy(to, from, bytes);
-        return;
-    }
-    uint8_t *t = to;
-    const uint8_t *f = from;
-    for (; bytes >= 8; bytes -= 8, t += 8, f += 8) {
-        __builtin_memcpy(t, f, 8);
-        orion_compiler_barrier(); /* keeps the loop a loop: it would become the call we avoid */
-    }
-    if (bytes >= 4) {
-        __builtin_memcpy(t, f, 4);
-        bytes -= 4, t += 4, f += 4;
-    }
-    for (; bytes > 0; bytes--)
-        *t++ = *f++;
-}
-
 /* ---- bulk.c ---- */
 
 /* A block of our arena with one user, the caller. It waits a little for one to come back before the arena grows beyond

@@ -13,10 +13,11 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/copy.h"
 #include "base/fd.h"
 #include "base/futex.h"
-#include "base/membarrier.h"
 #include "base/log.h"
+#include "base/membarrier.h"
 #include "base/sys.h"
 #include "channel/ring.h"
 #include "channel/wait.h"
@@ -311,11 +312,11 @@ void orion_port_reply(orion_port_t *port, uint32_t slot, uint32_t sequence, int3
     /* The client looks at the first line all the time: it is written last and in one go, so that it is not taken away
    * from us in between. */
     if (bytes > ORION_REPLY_INLINE) {
-        memcpy(reply->data + ORION_REPLY_INLINE, (const uint8_t *)data + ORION_REPLY_INLINE,
-               bytes - ORION_REPLY_INLINE);
+        orion_copy_small(reply->data + ORION_REPLY_INLINE, (const uint8_t *)data + ORION_REPLY_INLINE,
+                         bytes - ORION_REPLY_INLINE);
     }
     if (bytes != 0)
-        memcpy(reply->data, data, bytes < ORION_REPLY_INLINE ? bytes : ORION_REPLY_INLINE);
+        orion_copy_small(reply->data, data, bytes < ORION_REPLY_INLINE ? bytes : ORION_REPLY_INLINE);
     reply->result = result;
     reply->bytes = bytes;
     reply->sticky = sticky;

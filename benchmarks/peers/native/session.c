@@ -87,7 +87,7 @@ static void post(uint16_t opcode, uint16_t slot, const void *data, size_t bytes)
     record->opcode = opcode;
     record->slot = slot;
     record->sequence = ++sequence;
-    memcpy(orion_record_payload(record), data, bytes);
+    orion_copy_small(orion_record_payload(record), data, bytes);
     orion_link_commit(link_);
 }
 
@@ -96,7 +96,7 @@ static void session_call(const void *out, void *in, size_t bytes)
     const orion_reply_t *reply;
     post(OP_ECHO, 0, out, bytes);
     must(orion_link_await(link_, 0, sequence, &reply), "await");
-    memcpy(in, reply->data, bytes);
+    orion_copy_small(in, reply->data, bytes);
 }
 
 static const orion_record_t *next(void)

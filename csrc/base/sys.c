@@ -61,6 +61,12 @@ int64_t orion_fd_size(int fd)
     return (int64_t)end;
 }
 
+int orion_fd_links(int fd)
+{
+    struct stat s; /* as below */
+    return syscall(SYS_newfstatat, fd, "", &s, AT_EMPTY_PATH) == 0 ? (int)s.st_nlink : -1;
+}
+
 int orion_path_owner(const char *path, uid_t *uid_p)
 {
     struct stat s; /* the kernel's own on 64-bit architectures; glibc's lstat is a symbol of 2.33 */

@@ -25,6 +25,8 @@ pid_t orion_gettid(void);
 int orion_random_bytes(void *to, size_t bytes);
 /* Size of a file by descriptor, without the stat family; -1 on error. */
 int64_t orion_fd_size(int fd);
+/* How many names an open file has; -1 on error. */
+int orion_fd_links(int fd);
 /* Whose a file is; of a link, whose the link is. */
 int orion_path_owner(const char *path, uid_t *uid_p);
 /* The processor this thread runs on, or -1. */

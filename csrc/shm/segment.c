@@ -9,7 +9,6 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/atomic.h"
@@ -187,11 +186,10 @@ static bool give_name(int fd, const char *path)
 /* The other way: has a name before it has a lock. A sweep that came between has removed it. */
 static int open_named(const char *path)
 {
-    struct stat found;
     int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return -1;
-    if (lock_for_life(fd) && fstat(fd, &found) == 0 && found.st_nlink > 0)
+    if (lock_for_life(fd) && orion_fd_links(fd) > 0)
         return fd;
     (void)unlink(path);
     orion_fd_close(fd);

@@ -90,6 +90,10 @@ typedef struct orion_broker {
 
 struct orion_compiler; /* cpu/compiler.h */
 
+typedef struct orion_shared_range {
+    uint64_t base, bytes; /* 0 bytes: there is none */
+} orion_shared_range_t;
+
 typedef struct orion_device_config {
     uint64_t heap_base;    /* reserved range (PROT_NONE) for device memory, multiple of 2 MiB; 0: the device reserves */
     uint64_t heap_bytes;   /* its size; 0 with heap_base 0: chosen from memory_limit */
@@ -104,8 +108,7 @@ typedef struct orion_device_config {
     int capture_output;   /* the process is the worker's own: standard output is what the driver prints for kernels */
     const uint32_t *turn; /* share.h; NULL: nobody else uses the device */
     orion_usage_t *usage; /* NULL: nobody looks */
-    /* Memory that a client writes or reads in turn with this process, or 0 bytes. */
-    uint64_t staging, staging_bytes;
+    orion_shared_range_t shared[2]; /* what a client writes or reads in turn with this process: staging, arena */
     const char *host_id; /* stable identity of the machine for the UUID; NULL: /etc/machine-id or the host's name */
 } orion_device_config_t;
 

@@ -28,8 +28,7 @@ CUresult orion_host_open(const orion_device_config_t *config, const char *kind, 
         goto err_heap;
     }
     orion_queue_init(&device->queue, device->pool);
-    device->queue.staging = config->staging;
-    device->queue.staging_bytes = config->staging_bytes;
+    memcpy(device->queue.shared, config->shared, sizeof device->queue.shared);
     pthread_mutex_init(&device->compile_lock, NULL);
     pthread_mutex_init(&device->module_lock, NULL);
     orion_identity_describe(&device->info, kind, orion_pool_threads(device->pool), device->heap.limit, config->host_id);

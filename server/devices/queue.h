@@ -136,8 +136,8 @@ struct orion_queue {
     pthread_cond_t listen;    /* there is something in it, or the listener shall end */
     pthread_t listener;
     int has_listener, listener_stops;
-    uint64_t staging, staging_bytes; /* of the device's configuration */
-    orion_copier_t copier;           /* into it */
+    orion_shared_range_t shared[2]; /* of the device's configuration */
+    orion_copier_t copier;          /* into them */
     orion_op_t *free_ops;
     uint32_t free_count;
     CUresult drop;   /* reset or close is under way: everything that waits ends with this */

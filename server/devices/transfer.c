@@ -4,10 +4,10 @@
 
 #include <string.h>
 
-#define ON_CALLER (512u << 10) /* longest transfer that holds up the caller: some 50 us */
-#define UNDER_LOCK 4096u       /* so short that an operation would cost more than the transfer */
-#define PART (1u << 20)        /* what one thread takes at a time */
-#define WIDTH 4u               /* threads that one transfer can use; more do not make memory faster */
+#define ON_CALLER (1u << 20) /* longest transfer that holds up the caller: some 50 us */
+#define UNDER_LOCK 4096u     /* so short that an operation would cost more than the transfer */
+#define PART (1u << 20)      /* what one thread takes at a time */
+#define WIDTH 4u             /* threads that one transfer can use; more do not make memory faster */
 #define WRITE_LIMIT (32u << 10)
 
 static void *pointer(uint64_t address)
@@ -31,18 +31,22 @@ static void fill_row(unsigned char *p, uint32_t value, uint32_t element, uint64_
     }
 }
 
-static int in_staging(const orion_queue_t *queue, uint64_t address)
+static int is_shared(const orion_queue_t *queue, uint64_t address)
 {
-    return address - queue->staging < queue->staging_bytes;
+    return address - queue->shared[0].base < queue->shared[0].bytes ||
+           address - queue->shared[1].base < queue->shared[1].bytes;
 }
 
 static void piece(orion_queue_t *queue, const orion_transfer_t *t, uint64_t dst, uint64_t src, uint64_t bytes)
 {
-    if (t->kind == ORION_TRANSFER_FILL)
+    if (t->kind == ORION_TRANSFER_FILL) {
         fill_row(pointer(dst), t->value, t->element, bytes);
-    else if (in_staging(queue, dst))
+        return;
+    }
+    const int to_client = is_shared(queue, dst), from_client = is_shared(queue, src);
+    if (to_client && !from_client) /* one of the two only: they cannot overlap */
         orion_copy_to_peer(&queue->copier, pointer(dst), pointer(src), bytes);
-    else if (in_staging(queue, src))
+    else if (from_client && !to_client)
         orion_copy_from_peer(pointer(dst), pointer(src), bytes);
     else if (t->parts == 1)
         memmove(pointer(dst), pointer(src), bytes);

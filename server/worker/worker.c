@@ -92,8 +92,9 @@ CUresult orion_worker_open(const orion_worker_config_t *config, orion_worker_t *
         .compiler = config->compiler ? orion_compiling_table(w->compiling) : NULL,
         .turn = lease ? &lease->turn : NULL,
         .usage = &w->stats->usage,
-        .staging = w->port ? (uint64_t)(uintptr_t)orion_port_stage(w->port, 0) : 0,
-        .staging_bytes = w->port ? (uint64_t)ORION_STAGE_COUNT * ORION_STAGE_BYTES : 0,
+        .shared = {{w->port ? (uint64_t)(uintptr_t)orion_port_stage(w->port, 0) : 0,
+                    w->port ? (uint64_t)ORION_STAGE_COUNT * ORION_STAGE_BYTES : 0},
+                   {config->range_base, config->arena_bytes}},
     };
     const CUresult result = ops->open(&device, &w->device, why, why_bytes);
     if (result != CUDA_SUCCESS) {

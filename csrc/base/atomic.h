@@ -23,6 +23,18 @@ static inline void orion_compiler_barrier(void)
     __asm__ volatile("" ::: "memory");
 }
 
+/* What has left by a socket was read by the kernel before the other side could answer it: an order that ThreadSanitizer,
+ * which follows no bytes through the kernel, has to be told. Nothing otherwise. */
+#ifdef __SANITIZE_THREAD__
+void __tsan_acquire(void *p);
+void __tsan_release(void *p);
+#define orion_told_sent(p) __tsan_release(p)
+#define orion_told_received(p) __tsan_acquire(p)
+#else
+#define orion_told_sent(p) ((void)(p))
+#define orion_told_received(p) ((void)(p))
+#endif
+
 /* Orders a store before a later load on this processor. */
 static inline void orion_fence_full(void)
 {

@@ -33,6 +33,8 @@ static bool membarrier(int command)
 
 bool orion_membarrier_register(void)
 {
+    if (orion_load_acquire(&orion_membarrier_registered) != 0)
+        return true; /* a forked child is what its parent was: the kernel copies it with the address space */
     if (!membarrier(REGISTER_GLOBAL_EXPEDITED))
         return false;
     /* release: pairs with the acquire in orion_wake_order */
@@ -48,8 +50,8 @@ bool orion_membarrier_global(void)
 static void *register_process(void *arg)
 {
     (void)arg;
-    (void)
-        orion_membarrier_register(); /* if not now: whoever has to be sure tries again, the rest goes on with fences */
+    /* if not now: whoever has to be sure tries again, the rest goes on with fences */
+    (void)orion_membarrier_register();
     orion_store_release(&beginning, 0);
     return NULL;
 }
@@ -73,6 +75,8 @@ static bool start_thread(void)
 
 bool orion_membarrier_begin(void)
 {
+    if (orion_load_acquire(&orion_membarrier_registered) != 0)
+        return true;
     uint32_t pid = (uint32_t)getpid(), seen = orion_load_acquire(&beginning);
     if (seen == pid)
         return true;

@@ -103,19 +103,26 @@ int orion_cpu_current(void)
     return sched_getcpu();
 }
 
+bool orion_read_text(const char *path, char *text, size_t bytes)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    ssize_t n = read(fd, text, bytes - 1);
+    (void)close(fd);
+    if (n <= 0)
+        return false;
+    text[n] = '\0';
+    return true;
+}
+
 /* cgroup v2: "<quota> <period>" or "max <period>". The quota of a parent group is not looked at: being wrong costs
  * some spinning, never correctness. */
 int orion_cpu_throttled(void)
 {
     char text[64];
-    int fd = open("/sys/fs/cgroup/cpu.max", O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
+    if (!orion_read_text("/sys/fs/cgroup/cpu.max", text, sizeof(text)))
         return 0;
-    ssize_t n = read(fd, text, sizeof(text) - 1);
-    (void)close(fd);
-    if (n <= 0)
-        return 0;
-    text[n] = '\0';
     uint64_t quota, period;
     const char *rest = orion_parse_u64_prefix(text, &quota);
     if (rest == NULL || *rest != ' ' || orion_parse_u64_prefix(rest + 1, &period) == NULL)
@@ -128,14 +135,8 @@ int orion_threads(void)
 {
     char text[1024];
     uint64_t threads;
-    int fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
+    if (!orion_read_text("/proc/self/stat", text, sizeof(text)))
         return 0;
-    ssize_t n = read(fd, text, sizeof(text) - 1);
-    (void)close(fd);
-    if (n <= 0)
-        return 0;
-    text[n] = '\0';
     const char *at = strrchr(text, ')');
     for (int field = 2; at != NULL && field < 20; field++)
         at = strchr(at + 1, ' ');

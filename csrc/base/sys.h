@@ -4,6 +4,7 @@
 #ifndef ORION_BASE_SYS_H
 #define ORION_BASE_SYS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -31,6 +32,8 @@ int orion_fd_links(int fd);
 int orion_path_owner(const char *path, uid_t *uid_p);
 /* The processor this thread runs on, or -1. */
 int orion_cpu_current(void);
+/* The beginning of a small file of the kernel's, ended by a 0. false: there is none, or nothing in it. */
+bool orion_read_text(const char *path, char *text, size_t bytes);
 /* How many threads this process has; 0 = unknown. */
 int orion_threads(void);
 /* How many processors this process may run on (affinity mask). */

@@ -41,15 +41,8 @@ bool orion_pages_populate(void *address, size_t bytes, bool writable)
 static bool read_number(const char *path, uint64_t *value_p)
 {
     char text[32];
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return false;
-    ssize_t n = read(fd, text, sizeof(text) - 1);
-    orion_fd_close(fd);
-    if (n <= 0)
-        return false;
-    text[n] = '\0';
-    return orion_parse_u64_prefix(text, value_p) != NULL; /* "max" is no number: no limit */
+    /* "max" is no number: no limit */
+    return orion_read_text(path, text, sizeof(text)) && orion_parse_u64_prefix(text, value_p) != NULL;
 }
 
 /* "MemAvailable:   23289844 kB" of /proc/meminfo */
@@ -58,14 +51,8 @@ static bool read_available(uint64_t *bytes_p)
     static const char key[] = "MemAvailable:";
     char text[1024];
     uint64_t kib;
-    int fd = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
+    if (!orion_read_text("/proc/meminfo", text, sizeof(text)))
         return false;
-    ssize_t n = read(fd, text, sizeof(text) - 1);
-    orion_fd_close(fd);
-    if (n <= 0)
-        return false;
-    text[n] = '\0';
     const char *at = strstr(text, key);
     if (at == NULL)
         return false;

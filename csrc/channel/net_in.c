@@ -259,7 +259,6 @@ int orion_net_pump(orion_channel_t *channel, bool wait)
         int count = orion_net_room(net, room);
         offered = orion_parts_bytes(room, (size_t)count);
         orion_status_t status = orion_bytestream_receive(net->stream, room, (size_t)count, wait && i == 0, &received);
-        orion_told_received(net);
         if (status == ORION_PEER_GONE && !net->stream->over_socket && !net->broken) {
             /* The witness went first: what was sent before may still be on its way. */
             int64_t now = orion_clock_ns();

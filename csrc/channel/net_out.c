@@ -102,7 +102,6 @@ orion_status_t orion_net_flush_locked(orion_channel_t *channel)
         if (!net->busy && !begin_next(channel))
             return ORION_OK;
         orion_status_t status = orion_bytestream_send(net->stream, net->parts, 3, &sent);
-        orion_told_sent(net);
         if (status == ORION_AGAIN)
             return status;
         if (status == ORION_OK) {

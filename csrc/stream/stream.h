@@ -14,6 +14,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include "base/atomic.h"
 #include "base/status.h"
 
 #define ORION_BYTESTREAM_SLICE_NS 50000000LL /* a waiting receive returns after so long, that its caller look around */
@@ -51,7 +52,9 @@ struct orion_bytestream {
 static inline orion_status_t orion_bytestream_send(orion_bytestream_t *stream, const struct iovec *parts, size_t count,
                                                    size_t *sent_p)
 {
-    return stream->ops->send(stream, parts, count, sent_p);
+    orion_status_t status = stream->ops->send(stream, parts, count, sent_p);
+    orion_told_sent(stream);
+    return status;
 }
 
 /* Receives what is there. wait: until something is, or for ORION_BYTESTREAM_SLICE_NS. ORION_OK: *received_p bytes
@@ -59,7 +62,9 @@ static inline orion_status_t orion_bytestream_send(orion_bytestream_t *stream, c
 static inline orion_status_t orion_bytestream_receive(orion_bytestream_t *stream, const struct iovec *room,
                                                       size_t count, bool wait, size_t *received_p)
 {
-    return stream->ops->receive(stream, room, count, wait, received_p);
+    orion_status_t status = stream->ops->receive(stream, room, count, wait, received_p);
+    orion_told_received(stream);
+    return status;
 }
 
 /* Before a sleep in poll: what to poll so that it ends when one of the wishes may succeed, or the stream ends. How many

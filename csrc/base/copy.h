@@ -14,7 +14,7 @@
  * may share one: the words are only hints. */
 typedef struct orion_copier {
     uint32_t stored, streamed;
-    uint32_t until_trial; /* long copies before the dearer way is tried again */
+    uint32_t until_trial; /* long copies before the other way is tried again */
 } orion_copier_t;
 
 /* To private memory, from what another processor wrote last. Reads ahead of itself. memcpy of some KiB does not, and
@@ -22,7 +22,7 @@ typedef struct orion_copier {
 void orion_copy_from_peer(void *to, const void *from, size_t bytes);
 
 /* To memory that another processor read last and reads next: by plain stores, which are best where the two share a
- * cache, or by stores past the caches, whichever has taken less time lately; which of them it is changes when the
+ * cache, or by stores past the caches where they have taken much less time lately; which of them it is changes when the
  * scheduler or a hypervisor moves one of the two. What is stored is visible to whoever sees a later release store. */
 void orion_copy_to_peer(orion_copier_t *copier, void *to, const void *from, size_t bytes);
 

@@ -71,6 +71,10 @@ static int begin_beside_another(void)
     orion_wake_order(true); /* by a fence or without: allowed at any time */
     if (!registered_soon())
         return 3;
+    for (int i = 0; i < 10000 && orion_threads() != 2; i++) /* its thread is about to end */
+        (void)usleep(1000);
+    if (!orion_membarrier_begin() || orion_threads() != 2)
+        return 5; /* once is enough */
     orion_store_release(&ended, 1);
     (void)orion_futex_wake(&ended, 1);
     return pthread_join(other, NULL) == 0 ? 0 : 4;
